@@ -200,15 +200,13 @@ def _empirical(draws, weights) -> tuple[np.ndarray, np.ndarray]:
 def _support(x: np.ndarray, target) -> tuple[float, float]:
     """An interval with all draws inside and a probability below 1e-12 on either side."""
     low, high = x[0], x[-1]
-    step = 1e-3 * ((high - low) or abs(low) or 1.0)
-    for reach in step * 2.0 ** np.arange(200):
-        if target.cdf(low) > _TAIL:
-            low = x[0] - reach
-        if target.cdf(high) < 1 - _TAIL:
-            high = x[-1] + reach
-        if target.cdf(low) <= _TAIL and target.cdf(high) >= 1 - _TAIL:
-            return low, high
-    raise ValueError("target.cdf does not go from 0 to 1; check the target.")
+    reach = 1e-3 * ((high - low) or 1e-9 * abs(low) or 1e-300)
+    while (below := target.cdf(low) > _TAIL) | (above := target.cdf(high) < 1 - _TAIL):
+        low, high = (x[0] - reach if below else low), (x[-1] + reach if above else high)
+        reach *= 2
+        if reach > 1e300:
+            raise ValueError("target.cdf does not go from 0 to 1; check the target.")
+    return low, high
 
 
 def _area_between(step, left, right) -> np.ndarray:
