@@ -1,0 +1,118 @@
+"""Adaptive collapsed Metropolis-within-Gibbs (Simkus and Gutmann 2023)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from .core import (
+    Info,
+    draw_normal,
+    encode,
+    impute,
+    log_gamma,
+    log_prior,
+    log_q,
+    metropolis_test,
+    select,
+)
+from .metropolis_within_gibbs import init
+
+
+@dataclass(frozen=True)
+class AdaptiveCollapsed:
+    """Metropolis-Hastings on z alone, with a proposal built from the chain's own past.
+
+    The target is p(z | x_o): x_m is integrated out of the acceptance, so a new z need not suit the
+    old x_m. The proposal is the encoder at a completion drawn from the chain's history, mixed with
+    the prior. A completion made from the current z joins the history only once z has been left:
+    the proposal then never depends on the current state, which keeps every step exact.
+
+    Parameters
+    ----------
+    prior_probability : float
+        Weight epsilon of the prior in the proposal, in (0, 1]. It gives the proposal the support
+        of the prior and lets the chain jump between modes.
+
+    References
+    ----------
+    Simkus and Gutmann (2023), Conditional sampling of variational autoencoders via iterated
+    approximate ancestral sampling, algorithm 1. The published epsilon is .01 to .3.
+    """
+
+    prior_probability: float = 0.05
+
+    exact = True
+    weighted = False
+    warmup, thin, draws_per_chain = 100, 20, 10
+    calls = (1, 1)
+
+    def __post_init__(self):
+        if not 0.0 < self.prior_probability <= 1.0:
+            raise ValueError(f"prior_probability must be in (0, 1], got {self.prior_probability}")
+
+    class State(NamedTuple):
+        x: Any  # newest completion (n, C, d)
+        z: Any  # (n, C, l)
+        parameters: Any
+        log_gamma: Any  # (n, C), log p(z) p(x_o | z)
+        history: Any  # completions (T + 1, n, C, d), one for each step
+        available: Any  # (n, C), how many of them the proposal may use
+        iteration: Any
+
+    def init(self, model, observed, num_chains, num_steps, seed, start=None):
+        x, z, parameters, _ = init(model, observed, num_chains, seed, start)
+        history = tf.concat([x[None], tf.zeros(tf.concat([[num_steps], tf.shape(x)], 0))], 0)
+        gamma = log_gamma(model, observed, z, parameters)
+        return self.State(x, z, parameters, gamma, history, tf.ones(tf.shape(z)[:2], tf.int32), tf.constant(0))
+
+    def log_proposal(self, z, loc, scale):
+        """log of (1 - epsilon) q(z | x_o, x~_m) + epsilon p(z)."""
+        epsilon = self.prior_probability
+        prior = math.log(epsilon) + log_prior(z)
+        if epsilon == 1.0:
+            return prior
+        return tf.reduce_logsumexp([math.log1p(-epsilon) + log_q(z, loc, scale), prior], axis=0)
+
+    def step(self, model, observed, state, seed):
+        seeds = [seed + [0, i] for i in range(6)]
+        shape = tf.shape(state.available)
+        # 1. Draw a completion x~ uniformly from this chain's available history.
+        uniform = tf.random.stateless_uniform(shape, seeds[0])
+        slot = tf.cast(uniform * tf.cast(state.available, "float32"), "int32")
+        slot = tf.minimum(slot, state.available - 1)
+        x = _take_slots(state.history, slot)
+        # 2. Propose z' from the encoder at x~, or with probability epsilon from the prior.
+        loc, scale = encode(model, x)
+        from_prior = tf.random.stateless_uniform(shape, seeds[1]) < self.prior_probability
+        prior_draw = tf.random.stateless_normal(tf.shape(loc), seeds[2])
+        z = tf.where(from_prior[..., None], prior_draw, draw_normal(loc, scale, seeds[3]))
+        parameters = model.decode(z)
+        gamma = log_gamma(model, observed, z, parameters)
+        # 3. Accept with the same x~ in both proposal densities, and observed columns only.
+        log_ratio = (
+            gamma
+            - state.log_gamma
+            + self.log_proposal(state.z, loc, scale)
+            - self.log_proposal(z, loc, scale)
+        )
+        accepted, probability = metropolis_test(log_ratio, seeds[4])
+        # 4. Leaving z releases the completions that it made.
+        available = tf.where(accepted, state.iteration + 1, state.available)
+        z, parameters, gamma = select(
+            accepted, (z, parameters, gamma), (state.z, state.parameters, state.log_gamma)
+        )
+        # 5. Complete the row from z and append it to the history.
+        x = impute(model, observed, parameters, seeds[5])
+        history = tf.tensor_scatter_nd_update(state.history, [[state.iteration + 1]], x[None])
+        state = self.State(x, z, parameters, gamma, history, available, state.iteration + 1)
+        return state, Info(probability)
+
+
+def _take_slots(history, slot):
+    """``history[slot[i, c], i, c]`` for every row i and chain c: (n, C, d)."""
+    rows, chains = tf.meshgrid(tf.range(tf.shape(slot)[0]), tf.range(tf.shape(slot)[1]), indexing="ij")
+    return tf.gather_nd(history, tf.stack([slot, rows, chains], -1))

@@ -1,0 +1,393 @@
+"""The model: what a sampler needs of one (`LatentVariableModel`), one to train (`VAE`), and a
+wrapper for a VAE that somebody else trained (`wrap`)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol, runtime_checkable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .evidence import to_array
+from .likelihoods import Normal, log_normal
+
+
+@runtime_checkable
+class LatentVariableModel(Protocol):
+    """Everything the samplers know of a model. The prior p(z) is standard normal.
+
+    ``x`` is in the units of the data, categories as codes. Leading axes are free: (..., d), (..., l).
+
+    Attributes
+    ----------
+    latent_dim : int
+        Number of latent dimensions, l.
+    likelihood : object
+        A likelihood of `cvae_tutorial.likelihoods`, which reads the decoder's parameters.
+    """
+
+    latent_dim: int
+    likelihood: Any
+
+    def encode(self, x) -> tuple[tf.Tensor, tf.Tensor]:
+        """Location and scale of q(z | x), each (..., l)."""
+
+    def decode(self, z) -> Any:
+        """Parameters of p(x | z): a tensor or a nested structure of tensors (..., ·)."""
+
+
+@keras.saving.register_keras_serializable(package="cvae_tutorial")
+class VAE(keras.Model):
+    """A variational autoencoder that trains with ordinary ``compile`` and ``fit``.
+
+    The loss is the negative importance-weighted bound [1]_ on log p(x), with ``num_importance``
+    draws from the encoder; one draw gives the ELBO [2]_. A NaN in a row is a missing cell: the
+    bound then covers the observed cells only, and the encoder reads zero there [3]_.
+
+    Columns are standardised inside the model, from the first data given to ``fit`` (or `adapt`).
+    Everything that goes in or comes out is in the units of the data.
+
+    Parameters
+    ----------
+    num_features : int, optional
+        Number of columns, d. It may be left out when ``likelihood`` is a `Columns`.
+    latent_dim : int
+        Number of latent dimensions, l.
+    hidden : sequence of int
+        Widths of the hidden layers of encoder and decoder.
+    num_importance : int
+        Number of draws K in the bound. 1 is the ELBO.
+    likelihood : likelihood, optional
+        `Normal` (default), `Bernoulli`, `Categorical` or `Columns`.
+    activation : str or callable
+        Activation of the hidden layers.
+    encoder, decoder : keras.Model, optional
+        Networks of your own. The encoder maps (n, num_inputs) to (n, 2 l): location, and scale
+        before a softplus. The decoder maps (n, l) to (n, likelihood.num_parameters(d)).
+    feature_names : sequence of str, optional
+        Column names; taken from ``likelihood`` or from a DataFrame given to ``fit``.
+    seed : int, optional
+        Seed of the reparameterisation noise. Initial weights follow
+        ``keras.utils.set_random_seed``.
+
+    References
+    ----------
+    .. [1] Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders.
+    .. [2] Kingma and Welling (2014), Auto-encoding variational Bayes.
+    .. [3] Mattei and Frellsen (2019), MIWAE.
+
+    Examples
+    --------
+    >>> vae = VAE(num_features=2, latent_dim=2, num_importance=10)
+    >>> vae.compile(optimizer="adam")
+    >>> vae.fit(x, epochs=40, batch_size=500)  # x: (n, 2)        # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        num_features=None,
+        latent_dim=2,
+        hidden=(100, 100),
+        num_importance=1,
+        likelihood=None,
+        activation="relu",
+        encoder=None,
+        decoder=None,
+        feature_names=None,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        likelihood = Normal() if likelihood is None else likelihood
+        if num_features is None:
+            if not hasattr(likelihood, "kinds"):
+                raise ValueError("num_features is needed: the number of columns of the data")
+            num_features = len(likelihood.kinds)
+        for name, value in [("num_features", num_features), ("latent_dim", latent_dim),
+                            ("num_importance", num_importance)]:
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        self.num_features, self.latent_dim = int(num_features), int(latent_dim)
+        self.num_importance, self.likelihood = int(num_importance), likelihood
+        self.feature_names = feature_names or getattr(likelihood, "names", None)
+        if self.feature_names is not None:
+            self.feature_names = tuple(self.feature_names)
+            if len(self.feature_names) != num_features:
+                raise ValueError(f"{len(self.feature_names)} feature_names for {num_features} columns")
+        self._settings = {"hidden": tuple(hidden), "activation": activation, "seed": seed}
+        self._own_networks = (encoder is not None, decoder is not None)
+        num_inputs = likelihood.num_inputs(num_features)
+        num_parameters = likelihood.num_parameters(num_features)
+        self.encoder = encoder or _mlp(num_inputs, hidden, 2 * latent_dim, activation, "encoder")
+        self.decoder = decoder or _mlp(latent_dim, hidden, num_parameters, activation, "decoder")
+        for network, inputs, outputs in [(self.encoder, num_inputs, 2 * latent_dim),
+                                         (self.decoder, latent_dim, num_parameters)]:
+            shape = tuple(network.compute_output_shape((1, inputs)))
+            if shape != (1, outputs):
+                raise ValueError(
+                    f"network {network.name!r} maps {inputs} inputs to shape {shape[1:]}, "
+                    f"it must give ({outputs},)"
+                )
+        self.shift = self.add_weight(shape=(num_features,), initializer="zeros", trainable=False, name="shift")
+        self.scale = self.add_weight(shape=(num_features,), initializer="ones", trainable=False, name="scale")
+        self.adapted = self.add_weight(shape=(), initializer="zeros", trainable=False, name="adapted")
+        self.kl_weight = self.add_weight(shape=(), initializer="ones", trainable=False, name="kl_weight")
+        self.noise = keras.random.SeedGenerator(seed)
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", "bound", "reconstruction", "kl")}
+        self.built = True
+
+    # The model, in the terms of `LatentVariableModel`.
+
+    def encode(self, x):
+        """Location and scale of q(z | x), each (..., l), for ``x`` (..., d); NaN is a missing cell."""
+        x = tf.convert_to_tensor(x, "float32")
+        observed = ~tf.math.is_nan(x)
+        x = tf.where(observed, x, 0.0)
+        features = self.likelihood.features(x, observed, self.shift, self.scale)
+        loc, spread = tf.split(_apply(self.encoder, features), 2, axis=-1)
+        return loc, 1e-4 + tf.nn.softplus(spread)
+
+    def decode(self, z):
+        """Parameters of p(x | z) in the units of the data, for ``z`` (..., l)."""
+        z = tf.convert_to_tensor(z, "float32")
+        return self.likelihood.constrain(_apply(self.decoder, z), self.shift, self.scale)
+
+    def call(self, x):
+        """Mean reconstruction (n, d): decode the mean of q(z | x)."""
+        return self.likelihood.mean(self.decode(self.encode(x)[0]))
+
+    def bound(self, x, num_importance=None):
+        """Importance-weighted bound on log p(x) of each row, with its parts.
+
+        Parameters
+        ----------
+        x : array (n, d)
+            Rows in data units; NaN is a missing cell.
+        num_importance : int, optional
+            Draws K; the model's own by default.
+
+        Returns
+        -------
+        bound, reconstruction, kl : tensors (n,)
+            log (1/K) sum_k p(x, z_k) / q(z_k | x), the mean of log p(x | z_k), and KL(q || p), in nats.
+            The KL weight applies to the first only.
+        """
+        x = tf.convert_to_tensor(x, "float32")
+        num_draws = num_importance or self.num_importance
+        loc, scale = self.encode(x)
+        loc, scale = loc[:, None], scale[:, None]
+        shape = (tf.shape(x)[0], num_draws, self.latent_dim)
+        z = loc + scale * keras.random.normal(shape, seed=self.noise)
+        observed = ~tf.math.is_nan(x)
+        log_prob = self.likelihood.log_prob(self.decode(z), tf.where(observed, x, 0.0)[:, None])
+        log_likelihood = tf.reduce_sum(tf.where(observed[:, None], log_prob, 0.0), -1)  # (n, K)
+        log_ratio = tf.reduce_sum(log_normal(z, 0.0, 1.0) - log_normal(z, loc, scale), -1)
+        log_weight = log_likelihood + self.kl_weight * log_ratio
+        bound = tf.reduce_logsumexp(log_weight, -1) - math.log(num_draws)
+        kl = 0.5 * tf.reduce_sum(loc**2 + scale**2 - 1.0 - 2.0 * tf.math.log(scale), [-2, -1])
+        return bound, tf.reduce_mean(log_likelihood, -1), kl
+
+    # Training, by Keras.
+
+    def train_step(self, data):
+        x = keras.utils.unpack_x_y_sample_weight(data)[0]
+        with tf.GradientTape() as tape:
+            bound, reconstruction, kl = self.bound(x)
+            loss = -tf.reduce_mean(bound)
+        self.optimizer.apply(tape.gradient(loss, self.trainable_weights), self.trainable_weights)
+        return self._track(loss, bound, reconstruction, kl)
+
+    def test_step(self, data):
+        x = keras.utils.unpack_x_y_sample_weight(data)[0]
+        bound, reconstruction, kl = self.bound(x)
+        return self._track(-tf.reduce_mean(bound), bound, reconstruction, kl)
+
+    def _track(self, *values):
+        for tracker, value in zip(self.trackers.values(), values, strict=True):
+            tracker.update_state(value)
+        return {name: tracker.result() for name, tracker in self.trackers.items()}
+
+    @property
+    def metrics(self):
+        return list(self.trackers.values())
+
+    def compile(self, optimizer="adam", **kwargs):
+        """Configure training. XLA is off unless asked for: it does not speed up networks this small."""
+        super().compile(optimizer=optimizer, **{"jit_compile": False, **kwargs})
+
+    def adapt(self, x):
+        """Take the units of the columns (and their names, from a DataFrame) from ``x`` (n, d)."""
+        rows = self._rows(x)
+        if not len(rows):
+            raise ValueError("there are no rows to learn the columns' units from")
+        label = self._label
+        for column in np.flatnonzero(np.isnan(rows).all(axis=0)):
+            raise ValueError(f"{label(column)} has no observed value: leave it out of the model")
+        shift, scale = self.likelihood.units(rows)
+        for column in np.flatnonzero((scale > 0) & (scale < 1e-5 * np.abs(shift))):
+            raise ValueError(
+                f"{label(column)} varies by {scale[column]:.3g} around {shift[column]:.6g}, too little "
+                "for single precision: subtract a constant from it"
+            )
+        self.shift.assign(shift)
+        self.scale.assign(np.where(scale > 0, scale, 1.0))  # a constant column keeps its unit
+        self.adapted.assign(1.0)
+
+    def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
+        """Train, as ``keras.Model.fit`` does. ``x`` is (n, d), NaN in the holes: an array, a
+        DataFrame, or a dataset of batches (then call `adapt` first)."""
+        if isinstance(x, np.ndarray) or hasattr(x, "columns") or isinstance(x, list):
+            if not self.adapted.numpy():
+                self.adapt(x)
+            x = self._rows(x)
+        elif not self.adapted.numpy():
+            raise ValueError("call vae.adapt(rows) before fitting on a dataset: it sets the columns' units")
+        if isinstance(validation_data, np.ndarray) or hasattr(validation_data, "columns"):
+            validation_data = (self._rows(validation_data),)
+        return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """Mean bound, reconstruction and KL over ``x`` (n, d), in nats per row."""
+        if isinstance(x, np.ndarray) or hasattr(x, "columns"):
+            x = self._rows(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def sample(self, num_samples, seed=None):
+        """Joint draws from the model: z from the prior, then x from p(x | z). Array (s, d)."""
+        from .sampling import sample_conditional
+
+        return sample_conditional(self, {}, num_samples=num_samples, method="importance", seed=seed).values
+
+    def _rows(self, x):
+        if hasattr(x, "columns") and self.feature_names is None:
+            self.feature_names = tuple(x.columns)
+        return to_array(x, self.num_features, self.likelihood, self.feature_names)
+
+    def _label(self, column):
+        return f"column {column}" if self.feature_names is None else f"column {self.feature_names[column]!r}"
+
+    def get_config(self):
+        networks = {
+            name: keras.saving.serialize_keras_object(getattr(self, name)) if own else None
+            for name, own in zip(("encoder", "decoder"), self._own_networks, strict=True)
+        }
+        return {
+            **super().get_config(),
+            "num_features": self.num_features,
+            "latent_dim": self.latent_dim,
+            "num_importance": self.num_importance,
+            "likelihood": keras.saving.serialize_keras_object(self.likelihood),
+            "feature_names": self.feature_names,
+            **self._settings,
+            **networks,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for name in ("encoder", "decoder", "likelihood"):
+            if config[name] is not None:
+                config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="cvae_tutorial")
+class KLWarmup(keras.callbacks.Callback):
+    """Raise the weight of log p(z) - log q(z | x) in the loss from 0 to 1 over the first epochs.
+
+    Parameters
+    ----------
+    epochs : int
+        Length of the ramp.
+
+    References
+    ----------
+    Sonderby et al. (2016), Ladder variational autoencoders.
+    """
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.kl_weight.assign(min(1.0, epoch / self.epochs))
+
+    def on_train_end(self, logs=None):
+        self.model.kl_weight.assign(1.0)
+
+
+def wrap(encoder, decoder, likelihood, feature_names=None):
+    """Make a `LatentVariableModel` from the encoder and decoder of a VAE trained elsewhere.
+
+    Parameters
+    ----------
+    encoder : keras.Model
+        Maps rows to location and scale of q(z | x), as ``[mean, log variance]`` or
+        ``[mean, log variance, draw]``, the outputs of the usual Keras VAE example.
+    decoder : keras.Model
+        Maps z (n, l) to what ``likelihood.from_outputs`` takes: probabilities for `Bernoulli`,
+        ``[loc, scale]`` for `Normal`, ``loc`` for ``Normal(scale=...)``.
+    likelihood : likelihood
+        What the decoder's output means.
+    feature_names : sequence of str, optional
+        Column names.
+
+    Returns
+    -------
+    WrappedVAE
+        Rows are flattened: an image of shape (28, 28, 1) is a row of 784 columns.
+    """
+    return WrappedVAE(encoder, decoder, likelihood, feature_names)
+
+
+class WrappedVAE:
+    """What `wrap` returns: two trained networks in the terms of `LatentVariableModel`."""
+
+    def __init__(self, encoder, decoder, likelihood, feature_names=None):
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.event_shape = tuple(encoder.input_shape[1:])
+        self.num_features = math.prod(self.event_shape)
+        self.latent_dim = int(decoder.input_shape[-1])
+        self.feature_names = feature_names or getattr(likelihood, "names", None)
+        outputs = encoder.output_shape
+        if not isinstance(outputs, list | tuple) or not isinstance(outputs[0], list | tuple) or len(outputs) not in (2, 3):
+            raise ValueError("the encoder must return [mean, log variance] or [mean, log variance, draw]")
+        if outputs[0][-1] != self.latent_dim:
+            raise ValueError(f"the encoder's mean has {outputs[0][-1]} dimensions, the decoder reads {self.latent_dim}")
+
+    def encode(self, x):
+        """Location and scale of q(z | x), each (..., l), for ``x`` (..., d)."""
+        lead = tf.shape(x)[:-1]
+        rows = tf.reshape(x, (-1, *self.event_shape))
+        mean, log_variance = self.encoder(rows, training=False)[:2]
+        return tuple(
+            tf.reshape(a, tf.concat([lead, [self.latent_dim]], 0))
+            for a in (mean, tf.exp(0.5 * log_variance))
+        )
+
+    def decode(self, z):
+        """Parameters of p(x | z) for ``z`` (..., l)."""
+        lead = tf.shape(z)[:-1]
+        outputs = self.decoder(tf.reshape(z, (-1, self.latent_dim)), training=False)
+
+        def unflatten(a):
+            width = math.prod(a.shape[1:])
+            return tf.ensure_shape(tf.reshape(a, tf.concat([lead, [width]], 0)), [None] * (len(z.shape) - 1) + [width])
+
+        return self.likelihood.from_outputs(tf.nest.map_structure(unflatten, outputs))
+
+
+def _mlp(num_inputs, hidden, num_outputs, activation, name):
+    layers = [keras.layers.Dense(width, activation=activation, name=f"hidden_{i}") for i, width in enumerate(hidden)]
+    inputs = keras.Input((num_inputs,))
+    return keras.Sequential([inputs, *layers, keras.layers.Dense(num_outputs, name="output")], name=name)
+
+
+def _apply(network, x):
+    """Apply a network of (n, a) -> (n, b) to (..., a): matrix products are fastest on two axes."""
+    if len(x.shape) == 2:
+        return network(x)
+    rows = network(tf.reshape(x, (-1, x.shape[-1])))
+    return tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [rows.shape[-1]]], 0))
