@@ -1,0 +1,63 @@
+"""Faults of the built pages that Sphinx does not report."""
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from bs4 import BeautifulSoup
+
+
+def check_site(html: Path) -> list[str]:
+    """Broken links, pictures without alt text or caption, and anything fetched from elsewhere.
+
+    Parameters
+    ----------
+    html : Path
+        Folder of the built pages.
+
+    Returns
+    -------
+    list of str
+        One message per fault.
+    """
+    pages = {p: BeautifulSoup(p.read_text(encoding="utf8"), "html.parser") for p in sorted(html.glob("**/*.html"))
+             if "_static" not in p.parts}
+    anchors = {p: {tag["id"] for tag in soup.find_all(id=True)} for p, soup in pages.items()}
+    problems = []
+    for page, soup in pages.items():
+        name = page.relative_to(html).as_posix()
+        problems += [f"{name}: {m}" for m in _links(page, soup, anchors) + _pictures(soup) + _outside(soup)]
+    return problems
+
+
+def _links(page: Path, soup, anchors: dict) -> list[str]:
+    problems = []
+    for tag in soup.select("a[href]"):
+        parts = urlsplit(tag["href"])
+        if parts.scheme or parts.netloc or tag["href"] == "#":
+            continue
+        target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+        if not target.exists():
+            problems.append(f"link to nothing: {tag['href']}")
+        elif parts.fragment and target in anchors and unquote(parts.fragment) not in anchors[target]:
+            problems.append(f"link to no such place: {tag['href']}")
+    return problems
+
+
+def _pictures(soup) -> list[str]:
+    problems = []
+    for image in soup.select("article img"):
+        alt = image.get("alt", "").strip()
+        if len(alt) < 5 or alt == image["src"] or alt.startswith("_images/"):
+            problems.append(f"picture without alt text: {image['src']}")
+        figure = image.find_parent("figure")
+        if image["src"].endswith(".png") and not (figure and figure.find("figcaption")):
+            problems.append(f"picture without caption: {image['src']}")
+    return problems
+
+
+def _outside(soup) -> list[str]:
+    """Scripts, styles, fonts and pictures that would need a network."""
+    fetched = [tag.get("src") for tag in soup.select("script[src], img[src], iframe[src], source[src]")]
+    fetched += [tag["href"] for tag in soup.select("link[href]") if "canonical" not in tag.get("rel", [])]
+    return [f"fetched from elsewhere: {url}" for url in fetched if urlsplit(url).netloc]
