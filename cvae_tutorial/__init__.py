@@ -1,12 +1,25 @@
 """Sample any conditional distribution of a trained variational autoencoder.
 
 >>> import cvae_tutorial as ct
->>> vae = ct.load_vae("two_ridges")                                       # doctest: +SKIP
->>> draws = ct.sample_conditional(vae, {0: 1.0}, num_samples=5_000)       # doctest: +SKIP
+>>> vae = ct.load_vae("two_ridges")
+>>> draws = ct.sample_conditional(vae, {0: 1.0}, num_samples=5_000, seed=0)
+>>> draws.values.shape
+(5000, 2)
 """
 
-from . import likelihoods, samplers
+from . import _quiet  # noqa: F401  (before TensorFlow)
+from . import distances, exact, likelihoods, samplers
+from .checkpoints import FreshRows, checkpoint_card, load_vae, save_vae
 from .evidence import Evidence
 from .likelihoods import Bernoulli, Categorical, Columns, Normal
+from .mixture import GaussianMixture, two_ridges
 from .sampling import ConditionalDraws, SamplingWarning, conditional_sampler, sample_conditional
-from .vae import VAE, KLWarmup, LatentVariableModel, wrap
+from .vae import VAE, KLWarmup, LatentVariableModel, WrappedVAE, wrap
+
+__all__ = [
+    "Bernoulli", "Categorical", "Columns", "ConditionalDraws", "Evidence", "FreshRows",
+    "GaussianMixture", "KLWarmup", "LatentVariableModel", "Normal", "SamplingWarning", "VAE",
+    "WrappedVAE", "checkpoint_card", "conditional_sampler", "distances", "exact", "likelihoods",
+    "load_vae", "sample_conditional", "samplers", "save_vae", "two_ridges", "wrap",
+]
+__version__ = "0.1.0"

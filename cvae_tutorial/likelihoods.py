@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import keras
 import numpy as np
@@ -20,6 +20,17 @@ _LOWEST = -1e30  # the log density of "impossible": finite, so that weights neve
 _serializable = keras.saving.register_keras_serializable(package="cvae_tutorial")
 
 
+class _Settings:
+    """Dataclass fields as a Keras configuration, so that a saved VAE keeps its likelihood."""
+
+    def get_config(self):
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
 def log_normal(x, loc, scale):
     """Elementwise log N(x; loc, scale²), never below -1e30."""
     return tf.maximum(
@@ -29,7 +40,7 @@ def log_normal(x, loc, scale):
 
 @_serializable
 @dataclass(frozen=True)
-class Normal:
+class Normal(_Settings):
     """Normal columns with learned or fixed scale.
 
     Parameters of the distribution are the pair ``(loc, scale)``, each of shape (..., d), in the
@@ -97,13 +108,10 @@ class Normal:
         """Mean per column, (..., d)."""
         return parameters[0]
 
-    def get_config(self):
-        return {"min_scale": self.min_scale, "scale": self.scale}
-
 
 @_serializable
 @dataclass(frozen=True)
-class Bernoulli:
+class Bernoulli(_Settings):
     """Columns of zeros and ones. The parameters are logits of shape (..., d).
 
     Parameters
@@ -146,13 +154,10 @@ class Bernoulli:
     def mean(self, parameters):
         return tf.sigmoid(parameters)
 
-    def get_config(self):
-        return {"from_logits": self.from_logits}
-
 
 @_serializable
 @dataclass(frozen=True)
-class Categorical:
+class Categorical(_Settings):
     """One column of categories, held as the codes 0, 1, …, k-1. The parameters are logits (..., k).
 
     Parameters
@@ -212,9 +217,6 @@ class Categorical:
 
     def _one_hot(self, x):
         return tf.one_hot(tf.cast(x[..., 0], tf.int32), self.num_categories, dtype=x.dtype)
-
-    def get_config(self):
-        return {"categories": self.categories}
 
 
 @_serializable

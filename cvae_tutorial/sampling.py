@@ -559,9 +559,11 @@ class _Run:
 
     def _tick(self):
         self.done += 1
-        if self.progress and self.bar is None and time.perf_counter() - self.began > 2.0:
+        if not self.progress or self.done == self.target:
+            return
+        if self.bar is None and time.perf_counter() - self.began > 2.0:
             self.bar = keras.utils.Progbar(self.target, unit_name="part")
-        if self.bar is not None and self.done < self.target:
+        if self.bar is not None:
             self.bar.update(self.done)
 
     def _finish(self, observed, pieces, block):

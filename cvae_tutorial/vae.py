@@ -136,6 +136,7 @@ class VAE(keras.Model):
         self.kl_weight = self.add_weight(shape=(), initializer="ones", trainable=False, name="kl_weight")
         self.noise = keras.random.SeedGenerator(seed)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", "bound", "reconstruction", "kl")}
+        self.supports_jit = False  # XLA does not speed up networks this small
         self.built = True
 
     # The model, in the terms of `LatentVariableModel`.
@@ -213,10 +214,6 @@ class VAE(keras.Model):
     def metrics(self):
         return list(self.trackers.values())
 
-    def compile(self, optimizer="adam", **kwargs):
-        """Configure training. XLA is off unless asked for: it does not speed up networks this small."""
-        super().compile(optimizer=optimizer, **{"jit_compile": False, **kwargs})
-
     def adapt(self, x):
         """Take the units of the columns (and their names, from a DataFrame) from ``x`` (n, d)."""
         rows = self._rows(x)
@@ -293,7 +290,6 @@ class VAE(keras.Model):
         return cls(**config)
 
 
-@keras.saving.register_keras_serializable(package="cvae_tutorial")
 class KLWarmup(keras.callbacks.Callback):
     """Raise the weight of log p(z) - log q(z | x) in the loss from 0 to 1 over the first epochs.
 
