@@ -1,0 +1,341 @@
+"""The gates over the chapters, and proof that nbval, the cache and the build use them."""
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import book
+import gates
+import nbformat
+import pytest
+import site_checks
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+CHAPTERS = book.notebooks()
+
+
+# ---------------------------------------------------------------- the chapters as they stand
+
+def test_there_are_chapters():
+    assert CHAPTERS
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_notebook_is_fit_to_publish(path):
+    assert gates.check_notebook(path) == []
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_take_home_snippet_runs_alone(path, tmp_path):
+    cells = [c for c in gates.code_cells(nbformat.read(path, as_version=4)) if "take-home" in c.metadata.get("tags", [])]
+    for cell in cells:
+        # An empty namespace, an empty folder, and no look at the repository's own folder.
+        done = subprocess.run([sys.executable, "-I", "-c", cell.source], cwd=tmp_path, capture_output=True, text=True,
+                              timeout=300, env={**os.environ, "MPLBACKEND": "agg"})
+        assert done.returncode == 0, done.stderr
+
+
+# ---------------------------------------------------------------- a small chapter to break
+
+DRAW = """import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+Figure._repr_pretty_ = lambda f, p, c: p.text("Figure of one line")
+plt.plot([0, 1, 2], [0, {}, 4])
+plt.show()"""
+FIGURE = {"image": {"alt": "A black line that rises from left to right."},
+          "figure": {"caption": "The line is a parabola at three points.", "name": "fig-parabola"}}
+
+
+def small_chapter():
+    notebook = new_notebook()
+    notebook.cells = [
+        new_markdown_cell("# A small chapter"),
+        new_code_cell(DRAW.format(1), metadata={"mystnb": FIGURE}),
+        new_code_cell("print('W1', 0.412, 'of', 5000)"),
+        new_code_cell("assert 1 + 1 == 2", metadata={"tags": ["checks"]}),
+        *[new_code_cell(f"print({n})", metadata={"tags": ["solution", "hide-cell"]}) for n in range(4)],
+        new_code_cell("print('home')", metadata={"tags": ["take-home"]}),
+    ]
+    return notebook
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project with the real tools and one small published chapter."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "book/_static").mkdir(parents=True)
+    (root / "cvae_tutorial").mkdir()
+    (root / "cvae_tutorial/__init__.py").write_text("answer = 1\n")
+    (root / "constraints.txt").write_text("numpy==2\n")
+    shutil.copytree(book.ROOT / "tools", root / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(book.BOOK / "_ext", root / "book/_ext", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(book.BOOK / "conftest.py", root / "book")
+    for name in ("book.css", "logo.svg", "favicon.svg"):
+        shutil.copy(book.BOOK / "_static" / name, root / "book/_static")
+    (root / "book/references.bib").write_text("")
+    shutil.copy(book.ROOT / "_config.yml", root)
+    (root / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: book/01_small\n")
+    (root / "book/index.md").write_text("# A small book\n\nOne [chapter](01_small.ipynb).\n")
+    nbformat.write(small_chapter(), root / "book/01_small.ipynb")
+    done = tool(root, "publish")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root
+
+
+def tool(root, *command):
+    return subprocess.run([sys.executable, "tools/book.py", *command], cwd=root, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture()
+def chapter(project):
+    """The published chapter's path; it is put back after the test, and what was run forgotten."""
+    path = project / "book/01_small.ipynb"
+    before = path.read_bytes()
+    yield path
+    path.write_bytes(before)
+
+
+def change(path, edit):
+    notebook = nbformat.read(path, as_version=4)
+    edit(notebook)
+    nbformat.write(notebook, path)
+
+
+# ---------------------------------------------------------------- publishing
+
+def test_publishing_twice_leaves_a_clean_diff(project, chapter):
+    before = chapter.read_bytes()
+    done = tool(project, "publish")
+    assert done.returncode == 0, done.stderr
+    assert "0 of 8 cells have new outputs" in done.stdout
+    assert chapter.read_bytes() == before
+
+
+def test_published_chapter_is_fit(chapter):
+    assert gates.check_notebook(chapter) == []
+
+
+def set_output(number, **fields):
+    def edit(notebook):
+        gates.code_cells(notebook)[number].outputs = [new_output(**fields)]
+    return edit
+
+
+def set_source(number, source):
+    def edit(notebook):
+        gates.code_cells(notebook)[number].source = source
+    return edit
+
+
+def strip(notebook):
+    for cell in gates.code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+
+
+def out_of_order(notebook):
+    cells = gates.code_cells(notebook)
+    cells[1].execution_count, cells[2].execution_count = 3, 2
+
+
+def untitled_figure(notebook):
+    del gates.code_cells(notebook)[0].metadata["mystnb"]["image"]
+
+
+def uncaptioned_figure(notebook):
+    del gates.code_cells(notebook)[0].metadata["mystnb"]["figure"]
+
+
+def skipped(notebook):
+    gates.code_cells(notebook)[1].metadata["tags"] = ["nbval-skip"]
+
+
+def loosened(notebook):
+    gates.code_cells(notebook)[1].metadata["gate"] = {"rtol": 10}
+
+
+def timed(notebook):
+    gates.code_cells(notebook)[1].metadata["execution"] = {"iopub.execute_input": "2026-01-01"}
+
+
+def no_solutions(notebook):
+    for cell in gates.code_cells(notebook):
+        cell.metadata.pop("tags", None)
+
+
+UNFIT = {
+    "stripped outputs": (strip, "in order"),
+    "cells out of order": (out_of_order, "in order"),
+    "outputs written by hand": (set_output(1, output_type="stream", name="stdout", text="W1 0.1"), "make publish"),
+    "code changed after publishing": (set_source(1, "print('W1', 0.2, 'of', 5000)"), "make publish"),
+    "stderr": (set_output(1, output_type="stream", name="stderr", text="warning"), "stderr"),
+    "an error": (set_output(1, output_type="error", ename="ValueError", evalue="no", traceback=[]), "error"),
+    "no alt text": (untitled_figure, "alt text"),
+    "no caption": (uncaptioned_figure, "caption"),
+    "skipped without a reason": (skipped, "reason"),
+    "skipped by a comment": (set_source(1, "# NBVAL_IGNORE_OUTPUT\nprint(1)"), "reason"),
+    "a tolerance without a reason": (loosened, "reason"),
+    "volatile metadata": (timed, "volatile"),
+    "a figure the gate cannot read": (set_output(0, output_type="display_data", data={"image/svg+xml": "<svg/>"}), "PNG"),
+    "the name of a plot object": (set_output(1, output_type="stream", name="stdout", text="<Axes: >"), "plot object"),
+    "a path": (set_output(1, output_type="stream", name="stdout", text="/home/someone/x"), "path"),
+    "no exercises": (no_solutions, "solutions"),
+}
+
+
+@pytest.mark.parametrize("fault", UNFIT)
+def test_unfit_notebook_is_refused(chapter, fault):
+    edit, message = UNFIT[fault]
+    change(chapter, edit)
+    assert any(message in problem for problem in gates.check_notebook(chapter))
+
+
+# ---------------------------------------------------------------- nbval
+
+def test_nbval_rejects_what_has_changed(project):
+    """nbval itself is run, on copies of the chapter that a change in the library would break."""
+    published = nbformat.read(project / "book/01_small.ipynb", as_version=4)
+    faults = {
+        "02_sound": lambda nb: None,
+        "02_figure": set_source(0, DRAW.format(2)),
+        "02_number": set_source(1, "print('W1', 0.612, 'of', 5000)"),
+        "02_count": set_source(1, "print('W1', 0.412, 'of', 5001)"),
+        "02_rounding": set_source(1, "print('W1', 0.413, 'of', 5000)"),
+        "02_silent": set_source(1, "pass"),
+        "02_stderr": set_source(2, "import sys; print('careful', file=sys.stderr)"),
+        "02_raising": set_source(2, "raise ValueError('no')"),
+    }
+    for name, edit in faults.items():
+        notebook = copy.deepcopy(published)
+        edit(notebook)
+        nbformat.write(notebook, project / "book" / f"{name}.ipynb")
+    shutil.rmtree(project / "_build/executed")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "book"],
+            cwd=project, capture_output=True, text=True, timeout=500)
+        kept = {p.stem for p in (project / "_build/executed").glob("*.ipynb")}
+    finally:
+        for name in faults:
+            (project / "book" / f"{name}.ipynb").unlink()
+    lines = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    failed = {line.split("/")[-1].split(".ipynb")[0] for line in lines}
+    assert failed == set(faults) - {"02_sound", "02_rounding"}, done.stdout
+    # What passed as a whole is kept for the build, and nothing else.
+    assert kept == {"01_small", "02_sound", "02_rounding"}
+
+
+# ---------------------------------------------------------------- nothing stale
+
+def test_a_run_goes_stale_with_anything_it_depends_on(project, chapter, monkeypatch):
+    for name, value in {"ROOT": project, "BOOK": project / "book", "PACKAGE": project / "cvae_tutorial",
+                        "CONSTRAINTS": project / "constraints.txt", "BUILD": project / "_build"}.items():
+        monkeypatch.setattr(book, name, value)
+    book.run(chapter)
+    assert book.executed(chapter) is not None
+
+    # A sentence or a caption may change without a new run, and both are taken over.
+    change(chapter, lambda nb: nb.cells[0].update(source="# Another title"))
+    assert book.executed(chapter).cells[0].source == "# Another title"
+
+    for path in (project / "cvae_tutorial/__init__.py", project / "constraints.txt"):
+        before = path.read_text()
+        path.write_text(before + "# changed\n")
+        assert book.executed(chapter) is None
+        path.write_text(before)
+        assert book.executed(chapter) is not None
+
+    added = project / "cvae_tutorial/weights.h5"
+    added.write_bytes(b"other weights")
+    assert book.executed(chapter) is None
+    added.unlink()
+
+    change(chapter, set_source(1, "print('W1', 0.41, 'of', 5000)"))
+    assert book.executed(chapter) is None
+
+
+def test_a_changed_package_changes_the_built_page(project, chapter):
+    package = project / "cvae_tutorial/__init__.py"
+    before = package.read_text()
+    load = "import pathlib\nprint('answer', pathlib.Path('../cvae_tutorial/__init__.py').read_text()[9:12].strip())"
+    change(chapter, set_source(1, load))
+    try:
+        assert tool(project, "publish").returncode == 0
+        done = tool(project, "build")
+        assert done.returncode == 0, done.stdout + done.stderr
+        page = project / "_build/html/book/01_small.html"
+        assert "answer 1" in page.read_text()
+        package.write_text("answer = 7\n")
+        done = tool(project, "build")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "answer 7" in page.read_text()
+    finally:
+        package.write_text(before)
+
+
+# ---------------------------------------------------------------- the build is strict
+
+FAULTY_PAGES = {
+    "a Sphinx warning": ("# A\n\n```{nosuchdirective}\n```\n", "nosuchdirective", 2),
+    "a broken link": ("# A\n\n[gone](nowhere.md)\n", "nowhere", 1),
+    "a fault that only the built page shows": ("# A\n\n<a href=\"01_small.html#no\">x</a>\n", "no such place", 1),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY_PAGES)
+def test_build_fails_on(project, fault):
+    index = project / "book/index.md"
+    before = index.read_text()
+    text, message, times = FAULTY_PAGES[fault]
+    index.write_text(text)
+    try:
+        # A second build finds Sphinx's cache in place, and must fail all the same.
+        for _ in range(times):
+            done = tool(project, "build")
+            assert done.returncode == 1
+            assert message in done.stderr, done.stderr
+    finally:
+        index.write_text(before)
+
+
+FAULTY_HTML = {
+    "link to nothing": '<a href="gone.html">x</a>',
+    "no such place": '<a href="#gone">x</a>',
+    "without alt text": '<article><figure><img src="a.png" alt=""><figcaption>c</figcaption></figure></article>',
+    "without alt": '<article><figure><img src="_images/a.png" alt="_images/a.png"><figcaption>c</figcaption></figure></article>',
+    "without caption": '<article><img src="a.png" alt="a rising line"></article>',
+    "elsewhere": '<script src="https://example.org/x.js"></script>',
+    "fetched from elsewhere": '<link rel="stylesheet" href="//example.org/x.css">',
+}
+
+
+@pytest.mark.parametrize("message", FAULTY_HTML)
+def test_site_check_reports(tmp_path, message):
+    (tmp_path / "index.html").write_text(f"<html><body>{FAULTY_HTML[message]}</body></html>")
+    assert any(message in problem for problem in site_checks.check_site(tmp_path))
+
+
+def test_site_check_passes_a_sound_page(tmp_path):
+    (tmp_path / "index.html").write_text(
+        '<html><body><h1 id="top">T</h1><a href="#top">up</a><a href="https://example.org">out</a><article><figure>'
+        '<img src="a.png" alt="a rising line"><figcaption>c</figcaption></figure></article></body></html>')
+    assert site_checks.check_site(tmp_path) == []
+
+
+def test_build_fails_on_a_raising_cell(project, chapter):
+    def edit(notebook):
+        set_source(1, "raise ValueError('a cell that raises')")(notebook)
+        notebook.metadata["published"] = gates.seal(notebook)
+
+    change(chapter, edit)
+    done = tool(project, "build")
+    assert done.returncode == 1
+    assert "a cell that raises" in done.stdout
+
+
+def test_build_fails_on_a_figure_without_caption(project, chapter):
+    change(chapter, uncaptioned_figure)
+    done = tool(project, "build")
+    assert done.returncode == 1
+    assert "caption" in done.stderr
