@@ -31,7 +31,7 @@ _SPLITS = 2**14  # cells split at once: the most promising first
 
 
 def quadrature(
-    model, observed, tolerance: float = 1e-5, reach: float = 8.0, max_nodes: int = 4_000_000
+    model, observed, tolerance: float = 1e-4, reach: float = 8.0, max_nodes: int = 4_000_000
 ) -> LatentQuadrature:
     """Compute a model's own conditional by quadrature over a latent space of 1 or 2 dimensions.
 
@@ -496,7 +496,8 @@ class _Grid:
                 loc, scale = _column(likelihood, parameters, j)[1].T.reshape(2, -1, num)
                 residual, log_scale = (self.row[j] - loc) / scale, np.log(scale)
                 # If the residual were linear, it could go beyond the points' range by 0.37 times
-                # that range on either side.  The whole range leaves room for kinks.
+                # that range on either side.  The whole range leaves room for kinks, and by trial
+                # reaches a given accuracy with fewer nodes than half the range.
                 least = np.maximum(0, np.abs(residual).min(1) - np.ptp(residual, axis=1))
                 top = -0.5 * (least**2 + _LOG_2PI) - log_scale.min(1)
                 yield -0.5 * (residual**2 + _LOG_2PI) - log_scale, top

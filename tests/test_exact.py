@@ -92,7 +92,7 @@ def even_nodes(latent_dim, num, reach=7.0):
     return z, np.full(len(z), step**latent_dim)
 
 
-def polar_nodes(num_radii=200, num_angles=6_000, reach=7.0):
+def polar_nodes(num_radii=100, num_angles=5_000, reach=7.0):
     radius, angle = np.meshgrid(
         reach * (np.arange(num_radii) + 0.5) / num_radii,
         2 * np.pi * (np.arange(num_angles) + 0.5) / num_angles,
@@ -134,7 +134,7 @@ def test_quadrature_agrees_with_the_linear_gaussian_model(latent_dim, far):
         assert result.missing == tuple(j for j in range(5) if j not in columns)
         np.testing.assert_allclose(result.mean, exact.mean, atol=3e-4)
         np.testing.assert_allclose(result.covariance, exact.covariance, atol=1e-3)
-        for i, j in enumerate(result.missing[:2]):
+        for i, j in enumerate(result.missing[:1]):
             target, column = exact.marginal([i]), result.column(j)
             x = target.ppf(np.linspace(0.001, 0.999, 41))
             np.testing.assert_allclose(column.cdf(x), target.cdf(x), atol=1e-4)
@@ -248,7 +248,7 @@ def test_normal_column_with_many_components():
 
 def test_density_of_a_column_is_the_slope_of_its_cdf():
     column = quadrature(folded(0.1), {0: 1.0}).column(1)
-    x = np.linspace(-3, 3, 40_001)
+    x = np.linspace(-3, 3, 10_001)
     area = integrate.cumulative_trapezoid(column.pdf(x), x, initial=0)
     np.testing.assert_allclose(area, column.cdf(x), atol=1e-5)
 
@@ -352,7 +352,7 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="not missing"):
         quadrature(linear_gaussian(1), {0: 1.0}).column(0)
     with pytest.raises(RuntimeError, match="raise max_nodes or tolerance"):
-        quadrature(network(0.001), {0: 1.0}, tolerance=1e-9, max_nodes=200_000)
+        quadrature(network(0.001), {0: 1.0}, tolerance=1e-9, max_nodes=100_000)
     with pytest.raises(ValueError, match="loadings of shape"):
         LinearGaussian([1.0, 2.0], [0.0, 0.0], 1.0)
     with pytest.raises(ValueError, match="above zero"):
