@@ -128,8 +128,8 @@ class FreshRows(keras.utils.PyDataset):
         self.rows = self.distribution.sample(self.num_rows, seed=self.generator).astype("float32")
 
 
-def train_two_ridges(verbose=1, seed=0, epochs=50, steps_per_epoch=100, batch_size=500,
-                     num_importance=10, learning_rate=2e-3):
+def train_two_ridges(verbose=1, seed=0, epochs=60, steps_per_epoch=200, batch_size=250,
+                     num_importance=10, learning_rate=3e-3):
     """Train the VAE of the two ridges as published: fresh rows in every epoch, Adam with a cosine decay.
 
     Returns

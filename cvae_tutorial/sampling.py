@@ -43,7 +43,8 @@ class ConditionalDraws:
         Mean Metropolis acceptance probability; for pseudo-Gibbs what it would have been; NaN for
         methods without that test.
     encoder_calls, decoder_calls : int
-        Rows sent through each network, for all draws together.
+        Rows sent through each network by the steps and the final decoding. The few calls that
+        start the chains are not counted.
     chains : ndarray (n, C, t, d) or None
         Kept states of the C chains (methods that run chains).
     log_weights : ndarray (n, m) or None
@@ -210,7 +211,9 @@ class ConditionalDraws:
         problems = []
         if self.log_weights is not None:
             k, size = self._pareto_k(rows), self.importance_ess[rows]
-            bad = (k > 0.7) | ~(size > 0.1 * self.values.shape[-2]) | ~(k < np.inf)
+            # A heavy tail does no harm to a pool that still has more to give than was drawn from it.
+            draws = self.values.shape[-2]
+            bad = ~((k < 0.7) | (size > draws)) | ~(size > 0.1 * draws)
             if bad.any():
                 problems.append(
                     f"the importance weights have degenerated (Pareto-k {np.nanmax(k):.2f}, effective size "
@@ -507,6 +510,8 @@ class _Run:
         encoder_calls, decoder_calls = self.method.calls
         result.encoder_calls = steps * encoder_calls
         result.decoder_calls = steps * decoder_calls
+        if self.method.weighted:
+            result.decoder_calls += len(holes) * self.num_samples
         return result
 
     def _start(self, start, rows, chain, count):

@@ -43,11 +43,11 @@ class AdaptiveCollapsed:
     approximate ancestral sampling, algorithm 1. The published epsilon is .01 to .3.
     """
 
-    prior_probability: float = 0.05
+    prior_probability: float = 0.3
 
     exact = True
     weighted = False
-    warmup, thin, draws_per_chain = 100, 20, 10
+    warmup, thin, draws_per_chain = 500, 50, 10
     calls = (1, 1)
 
     def __post_init__(self):

@@ -36,11 +36,13 @@ class LAIR:
     References
     ----------
     Simkus and Gutmann (2023), Conditional sampling of variational autoencoders via iterated
-    approximate ancestral sampling, algorithm 2. Published settings are K=4 and K=19 with R=1.
+    approximate ancestral sampling, algorithm 2. Published settings are K=4 and K=19 with R=1. The
+    default has more prior proposals: they find the modes that an encoder trained with an
+    importance-weighted bound leaves out, and cost no encoder call.
     """
 
-    num_proposals: int = 19
-    num_prior: int = 1
+    num_proposals: int = 10
+    num_prior: int = 10
     group_size: int | None = None
     oversampling: int = 20
 
