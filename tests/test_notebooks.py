@@ -316,6 +316,13 @@ def test_site_check_reports(tmp_path, message):
     assert any(message in problem for problem in site_checks.check_site(tmp_path))
 
 
+def test_site_check_reports_a_path_of_the_machine(tmp_path):
+    html = tmp_path / "_build/html"
+    html.mkdir(parents=True)
+    (html / "index.html").write_text(f"<p>directory={tmp_path}/weights</p>")
+    assert any("path of this machine" in problem for problem in site_checks.check_site(html))
+
+
 def test_site_check_passes_a_sound_page(tmp_path):
     (tmp_path / "index.html").write_text(
         '<html><body><h1 id="top">T</h1><a href="#top">up</a><a href="https://example.org">out</a><article><figure>'

@@ -26,7 +26,8 @@ def check_site(html: Path) -> list[str]:
     problems = []
     for page, soup in pages.items():
         name = page.relative_to(html).as_posix()
-        problems += [f"{name}: {m}" for m in _links(page, soup, anchors) + _pictures(soup) + _outside(soup)]
+        found = _links(page, soup, anchors) + _pictures(soup) + _outside(soup) + _private(soup, html)
+        problems += [f"{name}: {m}" for m in found]
     return problems
 
 
@@ -61,3 +62,10 @@ def _outside(soup) -> list[str]:
     fetched = [tag.get("src") for tag in soup.select("script[src], img[src], iframe[src], source[src]")]
     fetched += [tag["href"] for tag in soup.select("link[href]") if "canonical" not in tag.get("rel", [])]
     return [f"fetched from elsewhere: {url}" for url in fetched if urlsplit(url).netloc]
+
+
+def _private(soup, html: Path) -> list[str]:
+    """The folder in which the book was built is nobody's business."""
+    root = str(html.resolve().parents[1])
+    text = soup.get_text()
+    return [f"shows a path of this machine: {root}"] if len(root) > 3 and root in text else []
