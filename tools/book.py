@@ -96,6 +96,14 @@ def executed(path: Path):
     return notebook
 
 
+def finished(path: Path):
+    """The notebook with the outputs of the run just made."""
+    notebook = executed(path)
+    if notebook is None:
+        raise BookError(f"the package or {path.name} changed while it ran: start again")
+    return notebook
+
+
 def store(notebook, path: Path, seconds: float, megabytes: float | None, run_key: str) -> None:
     """Keep a finished run of the notebook at ``path`` for the build."""
     kept = gates.normalise(notebook, path.stem)
@@ -182,7 +190,7 @@ def publish(names: list[str], jobs: int) -> None:
     run_all(paths, jobs)
     for path in paths:
         before = nbformat.read(path, as_version=4)
-        after = executed(path)
+        after = finished(path)
         old = {cell.source: cell for cell in gates.code_cells(before)}
         kept = 0
         for cell in gates.code_cells(after):
@@ -221,7 +229,7 @@ def stage(destination: Path) -> None:
             continue
         content = path.read_bytes()
         if path.suffix == ".ipynb":
-            notebook = executed(path)
+            notebook = finished(path)
             runs[path.stem] = notebook.metadata.pop("run")
             content = nbformat.writes(gates.normalise(notebook, path.stem)).encode()
         wanted[destination / path.relative_to(ROOT)] = content
