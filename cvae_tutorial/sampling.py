@@ -618,7 +618,8 @@ def _compiled(model, method):
 
         def one_step(step, state, acceptance):
             new, info = method.step(model, observed, state, seed + [1, 0] * step)
-            return step + 1, shaped_like(new, state), acceptance + info.acceptance
+            total = tf.ensure_shape(acceptance + info.acceptance, acceptance.shape)
+            return step + 1, shaped_like(new, state), total
 
         def keep_one(k, step, state, acceptance, kept):
             last = step + thin
