@@ -107,7 +107,9 @@ class AdaptiveCollapsed:
         )
         # 5. Complete the row from z and append it to the history.
         x = impute(model, observed, parameters, seeds[5])
-        history = tf.tensor_scatter_nd_update(state.history, [[state.iteration + 1]], x[None])
+        # In place: a copy of the whole history in every step would cost more than the networks.
+        # x was made from what step 1 read, so the write comes after the reading.
+        history = tf.raw_ops.InplaceUpdate(x=state.history, i=[state.iteration + 1], v=x[None])
         state = self.State(x, z, parameters, gamma, history, available, state.iteration + 1)
         return state, Info(probability)
 
