@@ -201,3 +201,21 @@ def test_draws_outside_the_histogram_are_counted():
     steps = ax.patches[0].get_data()
     assert np.isclose(np.sum(steps.values * np.diff(steps.edges)), 2 / 3)
     plt.close(ax.figure)
+
+
+def test_drawings_are_those_their_script_makes(tmp_path):
+    """The README's picture and the logo reproduce like any figure; `python book/drawings.py` renews them."""
+    import importlib.util
+
+    import book
+
+    path = book.BOOK / "drawings.py"
+    spec = importlib.util.spec_from_file_location("drawings", path)
+    drawings = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawings)
+    drawings.draw(tmp_path)
+    for name in ("logo.svg", "favicon.svg"):
+        new, old = (tmp_path / name).read_text(), (book.BOOK / "_static" / name).read_text()
+        assert gates.compare_text(new, old, gates.Tolerance(atol=0.2)) == []
+    new, old = (tmp_path / "question.png").read_bytes(), (book.BOOK / "_static/question.png").read_bytes()
+    assert gates.picture_difference(new, old) <= LEVEL
