@@ -5,6 +5,7 @@ The word is always *observed*: True in a mask means that the value is known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -71,9 +72,9 @@ def check_evidence(observed, num_features, likelihood, names=None, mask=None):
             if mask is None:
                 mask = ~np.ma.getmaskarray(observed)
             observed = observed.data
-        table, single = _table(observed, num_features, names)
+        table, mask, single = _table(observed, mask, num_features, names)
         if mask is not None:
-            table = _apply_mask(table, mask, single)
+            table = _apply_mask(table, mask, single, names)
     values = np.column_stack(
         [_column(table[:, j], kind_of(likelihood, j), column_label(j, names)) for j in range(num_features)]
     )
@@ -113,9 +114,9 @@ def _row_from_mapping(observed, num_features, names):
         if column in seen:
             raise ValueError(f"{column_label(column, names)} is given twice, as {seen[column]!r} and as {key!r}")
         seen[column] = key
-        if np.ndim(value) != 0:
+        if _is_container(value):
             raise ValueError(
-                f"{column_label(column, names)}: one value is needed, got shape {np.shape(value)}; "
+                f"{column_label(column, names)}: one value is needed, got a {type(value).__name__}; "
                 "give a table for several rows"
             )
         if _is_missing(value):
@@ -126,8 +127,8 @@ def _row_from_mapping(observed, num_features, names):
     return row
 
 
-def _table(observed, num_features, names):
-    """An object array (n, d) in the model's column order, and whether one row was given."""
+def _table(observed, mask, num_features, names):
+    """An object array (n, d) and the mask in the model's column order, and whether one row was given."""
     single = False
     if hasattr(observed, "to_frame") and not hasattr(observed, "columns"):  # a pandas Series is one row
         observed, single = observed.to_frame().T, True
@@ -136,19 +137,39 @@ def _table(observed, num_features, names):
         repeated = {name for name in columns if columns.count(name) > 1}
         if repeated:
             raise ValueError(f"column {sorted(repeated, key=str)[0]!r} stands twice in the table")
-        if names is not None and columns != list(range(num_features)):
-            unknown = [name for name in columns if name not in names]
-            if unknown:
-                raise KeyError(f"unknown column {unknown[0]!r}: the model has columns {list(names)}")
-            observed = observed.reindex(columns=list(names))
+        if hasattr(mask, "reindex"):  # a pandas mask goes by its own labels
+            labels = "columns" if hasattr(mask, "columns") else "index"
+            mask = mask.reindex(**{labels: columns}).to_numpy()
         table = observed.to_numpy(dtype=object)
+        if mask is not None:
+            mask = _as_mask(mask, table, single)
+        numbered = list(range(num_features))
+        if columns != numbered and (names is not None or all(type(c) in (int, np.int64) for c in columns)):
+            order = numbered if names is None else list(names)
+            places = [column_index(name, num_features, names) if name in order else None for name in columns]
+            if None in places:
+                unknown = columns[places.index(None)]
+                known = f"0 to {num_features - 1}" if names is None else order
+                raise KeyError(f"unknown column {unknown!r}: the model has columns {known}")
+            wide = np.full((len(table), num_features), None, dtype=object)
+            wide[:, places] = table
+            if mask is not None:
+                narrow, mask = mask, np.zeros(wide.shape, bool)
+                mask[:, places] = narrow
+            table = wide
     else:
         try:
-            table = np.asarray(observed)
+            # Typed arrays show what they hold; lists keep their cells as they are, numbers as numbers.
+            typed = hasattr(observed, "__array__")
+            table = np.asarray(observed) if typed else np.asarray(observed, dtype=object)
         except ValueError as error:
             raise ValueError("the rows have different lengths; mark missing cells with NaN") from error
         if table.dtype.kind == "c":
             raise TypeError("complex numbers cannot be observed")
+        if table.dtype.kind in "mM":
+            raise TypeError("dates and times cannot be observed: give numbers, such as days since the first")
+        if table.dtype == object and any(isinstance(cell, list | tuple) for cell in table.flat):
+            raise ValueError("the rows have different lengths; mark missing cells with NaN")
         table = table.astype(object)
     if table.ndim == 1:
         table, single = table[None], True
@@ -160,21 +181,31 @@ def _table(observed, num_features, names):
         )
     if not len(table):
         raise ValueError("the table has no rows")
-    return table, single
+    return table, mask, single
 
 
-def _apply_mask(table, mask, single):
-    mask = np.asarray(mask)
+def _as_mask(mask, table, single):
+    """The mask as booleans (n, d), checked against the table."""
+    try:
+        mask = np.asarray(mask)
+    except ValueError:
+        mask = np.asarray(mask, dtype=object)
     if mask.dtype != bool:
         raise TypeError(f"the mask must be boolean (True means observed), got {mask.dtype}")
     expected = table.shape[1:] if single else table.shape
     if mask.shape not in (expected, table.shape, table.shape[1:]):
         raise ValueError(f"the mask has shape {mask.shape}, the values have {expected}")
-    mask = np.broadcast_to(mask, table.shape)
+    return np.broadcast_to(mask, table.shape)
+
+
+def _apply_mask(table, mask, single, names):
+    mask = _as_mask(mask, table, single)
     missing = np.frompyfunc(_is_missing, 1, 1)(table).astype(bool)
     if (missing & mask).any():
         row, column = np.argwhere(missing & mask)[0]
-        raise ValueError(f"row {row}, column {column}: the mask says observed, but the value is missing")
+        raise ValueError(
+            f"{column_label(column, names)}, row {row}: the mask says observed, but the value is missing"
+        )
     return np.where(mask, table, None)
 
 
@@ -188,9 +219,13 @@ def _column(cells, kind, label):
         return values
     try:
         numbers = known.astype(float)
-    except (TypeError, ValueError) as error:
-        wrong = next(cell for cell in known if not _is_number(cell))
-        raise ValueError(f"{label}: {wrong!r} is not a number") from error
+        wrong = list(known[np.isnan(numbers)])  # such as the text "nan"
+    except (TypeError, ValueError, OverflowError):
+        wrong = [cell for cell in known if not _is_number(cell)] or [known[0]]
+    if wrong:
+        text = repr(wrong[0])
+        text = text if len(text) < 60 else text[:57] + "..."
+        raise ValueError(f"{label}: {text} is not a number; use NaN for a missing cell")
     if np.isinf(numbers).any():
         raise ValueError(f"{label}: infinite values cannot be observed; use NaN for a missing cell")
     if isinstance(kind, Bernoulli) and not np.isin(numbers, (0.0, 1.0)).all():
@@ -220,11 +255,19 @@ def _is_missing(cell):
         return bool(cell != cell)  # NaN and NaT differ from themselves
     except TypeError:  # pandas.NA answers neither yes nor no
         return True
+    except (ValueError, ArithmeticError):  # an array, a signalling NaN: no hole, and no value either
+        return False
+
+
+def _is_container(value):
+    try:
+        return np.ndim(value) != 0
+    except ValueError:  # lists of different lengths
+        return True
 
 
 def _is_number(cell):
     try:
-        float(cell)
-    except (TypeError, ValueError):
+        return not math.isnan(float(cell)) and not _is_container(cell)
+    except (TypeError, ValueError, OverflowError):
         return False
-    return True
