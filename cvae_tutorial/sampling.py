@@ -647,6 +647,10 @@ def _compiled(model, method):
         z = take(z, resample(log_weight, num_samples, seed))
         return impute(model, observed, model.decode(z), seed + [0, 1])
 
+    for function in (init, advance, pool):
+        # One graph for each method and shape is meant. TensorFlow counts the functions of all
+        # methods as one, and would warn of retracing after the fifth.
+        function._omit_frequent_tracing_warning = True
     _cache[key] = {"init": init, "advance": advance, "pool": pool, "model": model}
     if len(_cache) > 32:
         _cache.popitem(last=False)
