@@ -211,9 +211,9 @@ class ConditionalDraws:
         problems = []
         if self.log_weights is not None:
             k, size = self._pareto_k(rows), self.importance_ess[rows]
-            # A heavy tail does no harm to a pool that still has more to give than was drawn from it.
+            # A heavy tail does little harm to a pool that has far more to give than was drawn from it.
             draws = self.values.shape[-2]
-            bad = ~((k < 0.7) | (size > draws)) | ~(size > 0.1 * draws)
+            bad = ~((k < 0.7) | (size > 2 * draws)) | ~(size > 0.1 * draws)
             if bad.any():
                 problems.append(
                     f"the importance weights have degenerated (Pareto-k {np.nanmax(k):.2f}, effective size "
@@ -328,6 +328,7 @@ def sample_conditional(
         seed = int(np.random.default_rng().integers(2**31))
     elif not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed must be a non-negative integer or None, got {seed!r}")
+    method = _sized(method, num_samples)
     plan = _plan(method, num_samples, num_chains, warmup, thin, num_steps)
     start = _check_start(start, num_rows, plan.num_chains * _completions(method), num_features, evidence)
 
@@ -358,7 +359,7 @@ def sample_conditional(
 
 def conditional_sampler(
     model, data, sampled_variables, conditioned_variables, condition_values, num_samples, seed=None,
-    method="one_pass",
+    method="one_pass", progress=True,
 ):
     """The origin note's function under its own name: its one pass, or any other method.
 
@@ -377,6 +378,8 @@ def conditional_sampler(
     num_samples : int
     seed : int, optional
     method : str or method object
+    progress : bool
+        Show a bar when the run takes longer than two seconds.
 
     Returns
     -------
@@ -399,13 +402,13 @@ def conditional_sampler(
         raise ValueError(f"{column_label(column, names)} is both sampled and conditioned on")
     if len(set(fixed)) < len(fixed):
         raise ValueError("a column stands twice in conditioned_variables")
-    method = _as_method(method)
-    plan = _plan(method, _positive("num_samples", num_samples), None, None, None, None)
+    method = _sized(_as_method(method), _positive("num_samples", num_samples))
+    plan = _plan(method, num_samples, None, None, None, None)
     data = check_evidence(data, num_features, model.likelihood, names).values
     rows = np.random.default_rng(seed).integers(len(data), size=plan.num_chains * _completions(method))
     draws = sample_conditional(
         model, dict(zip(fixed, condition_values, strict=True)), num_samples, method, seed=seed,
-        start=data[rows] if len(rows) else None,
+        start=data[rows] if len(rows) else None, progress=progress,
     )
     return draws.values[:, columns]
 
@@ -665,6 +668,11 @@ def _as_method(method):
     if isinstance(method, type) or not hasattr(method, "step"):
         raise TypeError(f"method must be a name or a settings object such as samplers.LAIR(), got {method!r}")
     return method
+
+
+def _sized(method, num_samples):
+    """A method whose settings follow the number of draws says so with ``sized``."""
+    return method.sized(num_samples) if hasattr(method, "sized") else method
 
 
 def _completions(method):

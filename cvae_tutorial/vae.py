@@ -253,9 +253,10 @@ class VAE(keras.Model):
 
     def sample(self, num_samples, seed=None):
         """Joint draws from the model: z from the prior, then x from p(x | z). Array (s, d)."""
-        from .sampling import sample_conditional
-
-        return sample_conditional(self, {}, num_samples=num_samples, method="importance", seed=seed).values
+        generator = np.random.default_rng(seed)
+        z = generator.standard_normal((num_samples, self.latent_dim), dtype="float32")
+        pair = generator.integers(2**31, size=2, dtype="int32")
+        return self.likelihood.sample(self.decode(z), pair).numpy().astype(float)
 
     def _rows(self, x):
         if hasattr(x, "columns") and self.feature_names is None:

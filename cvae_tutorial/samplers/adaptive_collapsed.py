@@ -13,6 +13,7 @@ from .core import (
     draw_normal,
     encode,
     impute,
+    impute_from_prior,
     log_gamma,
     log_prior,
     log_q,
@@ -36,6 +37,10 @@ class AdaptiveCollapsed:
     prior_probability : float
         Weight epsilon of the prior in the proposal, in (0, 1]. It gives the proposal the support
         of the prior and lets the chain jump between modes.
+    num_marginal : int
+        Completions drawn from the marginal p(x_m) that stand at the start of each chain's history.
+        With probability epsilon the encoder reads one of these, so that a mode which the chain has
+        not yet seen keeps being proposed. 0 is the published algorithm.
 
     References
     ----------
@@ -44,6 +49,7 @@ class AdaptiveCollapsed:
     """
 
     prior_probability: float = 0.3
+    num_marginal: int = 50
 
     exact = True
     weighted = False
@@ -53,21 +59,28 @@ class AdaptiveCollapsed:
     def __post_init__(self):
         if not 0.0 < self.prior_probability <= 1.0:
             raise ValueError(f"prior_probability must be in (0, 1], got {self.prior_probability}")
+        if self.num_marginal < 0:
+            raise ValueError(f"num_marginal must be at least 0, got {self.num_marginal}")
 
     class State(NamedTuple):
         x: Any  # newest completion (n, C, d)
         z: Any  # (n, C, l)
         parameters: Any
         log_gamma: Any  # (n, C), log p(z) p(x_o | z)
-        history: Any  # completions (T + 1, n, C, d), one for each step
+        history: Any  # completions (M + 1 + T, n, C, d): marginal ones, the first, one for each step
         available: Any  # (n, C), how many of them the proposal may use
-        iteration: Any
+        newest: Any  # slot of the newest completion
 
     def init(self, model, observed, num_chains, num_steps, seed, start=None):
         x, z, parameters, _ = init(model, observed, num_chains, seed, start)
-        history = tf.concat([x[None], tf.zeros(tf.concat([[num_steps], tf.shape(x)], 0))], 0)
+        marginal = impute_from_prior(model, observed, num_chains * self.num_marginal, seed + [0, 1])
+        shape = tf.shape(x)
+        marginal = tf.reshape(marginal, tf.stack([shape[0], self.num_marginal, shape[1], shape[2]]))
+        empty = tf.zeros(tf.concat([[num_steps], shape], 0))
+        history = tf.concat([tf.transpose(marginal, (1, 0, 2, 3)), x[None], empty], 0)
         gamma = log_gamma(model, observed, z, parameters)
-        return self.State(x, z, parameters, gamma, history, tf.ones(tf.shape(z)[:2], tf.int32), tf.constant(0))
+        available = tf.fill(shape[:2], self.num_marginal + 1)
+        return self.State(x, z, parameters, gamma, history, available, tf.constant(self.num_marginal))
 
     def log_proposal(self, z, loc, scale):
         """log of (1 - epsilon) q(z | x_o, x~_m) + epsilon p(z)."""
@@ -78,12 +91,16 @@ class AdaptiveCollapsed:
         return tf.reduce_logsumexp([math.log1p(-epsilon) + log_q(z, loc, scale), prior], axis=0)
 
     def step(self, model, observed, state, seed):
-        seeds = [seed + [0, i] for i in range(6)]
+        seeds = [seed + [0, i] for i in range(7)]
         shape = tf.shape(state.available)
-        # 1. Draw a completion x~ uniformly from this chain's available history.
+        # 1. Draw a completion x~ uniformly from this chain's available history, or with
+        #    probability epsilon from its marginal part. Neither depends on the current z.
+        span = state.available
+        if self.num_marginal:
+            explore = tf.random.stateless_uniform(shape, seeds[6]) < self.prior_probability
+            span = tf.where(explore, self.num_marginal, span)
         uniform = tf.random.stateless_uniform(shape, seeds[0])
-        slot = tf.cast(uniform * tf.cast(state.available, "float32"), "int32")
-        slot = tf.minimum(slot, state.available - 1)
+        slot = tf.minimum(tf.cast(uniform * tf.cast(span, "float32"), "int32"), span - 1)
         x = _take_slots(state.history, slot)
         # 2. Propose z' from the encoder at x~, or with probability epsilon from the prior.
         loc, scale = encode(model, x)
@@ -101,7 +118,7 @@ class AdaptiveCollapsed:
         )
         accepted, probability = metropolis_test(log_ratio, seeds[4])
         # 4. Leaving z releases the completions that it made.
-        available = tf.where(accepted, state.iteration + 1, state.available)
+        available = tf.where(accepted, state.newest + 1, state.available)
         z, parameters, gamma = select(
             accepted, (z, parameters, gamma), (state.z, state.parameters, state.log_gamma)
         )
@@ -109,8 +126,8 @@ class AdaptiveCollapsed:
         x = impute(model, observed, parameters, seeds[5])
         # In place: a copy of the whole history in every step would cost more than the networks.
         # x was made from what step 1 read, so the write comes after the reading.
-        history = tf.raw_ops.InplaceUpdate(x=state.history, i=[state.iteration + 1], v=x[None])
-        state = self.State(x, z, parameters, gamma, history, available, state.iteration + 1)
+        history = tf.raw_ops.InplaceUpdate(x=state.history, i=[state.newest + 1], v=x[None])
+        state = self.State(x, z, parameters, gamma, history, available, state.newest + 1)
         return state, Info(probability)
 
 

@@ -101,11 +101,17 @@ def take(tree, index):
     return tf.nest.map_structure(lambda a: tf.gather(a, index, axis=1, batch_dims=1), tree)
 
 
-def resample(log_weight, num_samples, seed):
-    """Multinomial resampling: indices (n, k) drawn in proportion to exp(log_weight) (n, m)."""
+def resample(log_weight, num_samples, seed, systematic=False):
+    """Indices (n, k) drawn in proportion to exp(log_weight) (n, m): multinomial resampling, or
+    systematic resampling, which keeps a rare mode when k is small (the indices are then sorted)."""
     weight = tf.exp(tf.cast(log_weight - tf.reduce_max(log_weight, -1, keepdims=True), "float64"))
     cumulative = tf.cumsum(weight, axis=-1)
-    shape = (tf.shape(weight)[0], num_samples)
-    uniform = tf.random.stateless_uniform(shape, seed, dtype="float64") * cumulative[:, -1:]
-    index = tf.searchsorted(cumulative, uniform, side="right")
+    rows = tf.shape(weight)[0]
+    if systematic:
+        comb = tf.cast(tf.range(num_samples), "float64") / tf.cast(num_samples, "float64")
+        offset = tf.random.stateless_uniform((rows, 1), seed, dtype="float64")
+        uniform = comb[None] + offset / tf.cast(num_samples, "float64")
+    else:
+        uniform = tf.random.stateless_uniform((rows, num_samples), seed, dtype="float64")
+    index = tf.searchsorted(cumulative, uniform * cumulative[:, -1:], side="right")
     return tf.minimum(index, tf.shape(weight)[1] - 1)

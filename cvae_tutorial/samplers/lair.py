@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -22,10 +23,14 @@ class LAIR:
 
     Parameters
     ----------
-    num_proposals : int
-        Completions K, each with one encoder proposal per step.
-    num_prior : int
-        Prior proposals R per step and group. At least 1 bounds the weights.
+    num_proposals : int, optional
+        Completions K, each with one encoder proposal per step. By default 10 for a few draws, up to
+        200 for thousands: a mode of weight 1/K is lost by a group of K completions, and groups that
+        have lost it make the pooled weights uneven.
+    num_prior : int, optional
+        Prior proposals R per step and group. At least 1 bounds the weights. By default as many as
+        the group has completions: they find modes that the encoder leaves out, and cost no encoder
+        call.
     group_size : int, optional
         Split the K completions into groups of this size, dealt out anew at every step. The mixture
         and the resampling stay inside a group, so the weights cost O(K group_size) instead of
@@ -36,13 +41,11 @@ class LAIR:
     References
     ----------
     Simkus and Gutmann (2023), Conditional sampling of variational autoencoders via iterated
-    approximate ancestral sampling, algorithm 2. Published settings are K=4 and K=19 with R=1. The
-    default has more prior proposals: they find the modes that an encoder trained with an
-    importance-weighted bound leaves out, and cost no encoder call.
+    approximate ancestral sampling, algorithm 2. Published settings are K=4 and K=19 with R=1.
     """
 
-    num_proposals: int = 10
-    num_prior: int = 10
+    num_proposals: int | None = None
+    num_prior: int | None = None
     group_size: int | None = None
     oversampling: int = 20
 
@@ -51,12 +54,24 @@ class LAIR:
     num_steps = 20
 
     def __post_init__(self):
-        if self.num_proposals < 1 or self.num_prior < 0 or self.oversampling < 1:
+        proposals, prior = self.num_proposals or 1, self.num_prior or 0
+        if min(proposals, self.oversampling) < 1 or prior < 0 or self.num_proposals == 0:
             raise ValueError("num_proposals and oversampling must be at least 1, num_prior at least 0")
         if self.group_size is not None and (
-            self.group_size < 1 or self.num_proposals % self.group_size
+            self.num_proposals is None or self.group_size < 1 or proposals % self.group_size
         ):
             raise ValueError(f"group_size must divide num_proposals={self.num_proposals}, got {self.group_size}")
+
+    def sized(self, num_samples):
+        """The settings with their defaults filled in for ``num_samples`` draws per row."""
+        proposals = self.num_proposals
+        if proposals is None:
+            tens = math.ceil(self.oversampling * num_samples / (20 * self.num_steps))
+            proposals = 10 * min(max(tens, 1), 20)
+        prior = self.num_prior
+        if prior is None:
+            prior = self.group_size or proposals
+        return replace(self, num_proposals=proposals, num_prior=prior)
 
     @property
     def num_groups(self):
@@ -90,7 +105,7 @@ class LAIR:
         # 3. Resample K of the K + R, group by group.
         width = size + self.num_prior
         log_weight = tf.reshape(particles.log_weight, (-1, width))
-        index = tf.reshape(resample(log_weight, size, seeds[1]), (num_rows, num_chains * groups, size))
+        index = tf.reshape(resample(log_weight, size, seeds[1], systematic=True), (num_rows, num_chains * groups, size))
         offset = width * tf.range(num_chains * groups)[None, :, None]
         index = tf.reshape(index + offset, (num_rows, -1))
         # 4. Complete the row from each: x_m ~ p(x_m | z).
