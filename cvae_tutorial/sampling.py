@@ -43,8 +43,8 @@ class ConditionalDraws:
         Mean Metropolis acceptance probability; for pseudo-Gibbs what it would have been; NaN for
         methods without that test.
     encoder_calls, decoder_calls : int
-        Rows sent through each network by the steps and the final decoding. The few calls that
-        start the chains are not counted.
+        Rows sent through each network by the steps and the final decoding. What starts the chains
+        is not counted.
     chains : ndarray (n, C, t, d) or None
         Kept states of the C chains (methods that run chains).
     log_weights : ndarray (n, m) or None
@@ -202,13 +202,21 @@ class ConditionalDraws:
                    "decoder_calls": self.decoder_calls},
         )
 
-    def _warn(self):
+    def _warn(self, far):
         """Say once what is wrong with these draws, and what to do about it."""
         open_rows = np.flatnonzero(~self.evidence.observed.all(axis=1))
         step = max(1, len(open_rows) // _ROWS_CHECKED)
         rows = open_rows[::step]
         name = type(self.method).__name__
         problems = []
+        if far is not None:
+            # Weights say nothing there: a density that rounds to zero everywhere makes them equal.
+            row, column, low, high = far
+            problems.append(
+                f"{column_label(column, self.evidence.names)} is {self.evidence.values[row, column]:.6g}, far "
+                f"outside what the model draws ({low:.4g} to {high:.4g}): the conditional there is no more than "
+                "the networks' extrapolation. Check the value and its unit"
+            )
         if self.log_weights is not None:
             k, size = self._pareto_k(rows), self.importance_ess[rows]
             # A heavy tail does little harm to a pool that has far more to give than was drawn from it.
@@ -353,7 +361,7 @@ def sample_conditional(
         likelihood=model.likelihood,
     )
     if len(holes):
-        draws._warn()
+        draws._warn(_far_cell(model, evidence, holes))
     return draws
 
 
@@ -492,7 +500,7 @@ class _Run:
         for block, first in enumerate(row_starts):
             rows = holes[first : first + row_block]
             observed = Observed(
-                tf.constant(np.nan_to_num(evidence.values[rows])[:, None], "float32"),
+                tf.constant(np.clip(np.nan_to_num(evidence.values[rows])[:, None], -1e38, 1e38), "float32"),
                 tf.constant(evidence.observed[rows][:, None]),
             )
             pieces = []
@@ -703,6 +711,23 @@ def _check_start(start, num_rows, count, num_features, evidence):
     if np.isnan(np.where(evidence.observed[:, None], 0.0, start)).any():
         raise ValueError("start must have a value in every missing column")
     return np.nan_to_num(start)
+
+
+def _far_cell(model, evidence, rows, num_draws=256):
+    """The observed number that lies farthest outside the model's own draws, if one is out by more
+    than their whole range: (row, column, lowest draw, highest draw), or None."""
+    labels = [isinstance(kind_of(model.likelihood, j), Bernoulli | Categorical)
+              for j in range(evidence.values.shape[1])]
+    seen = evidence.observed[rows] & ~np.array(labels)
+    if not seen.any():
+        return None
+    z = tf.random.stateless_normal((num_draws, model.latent_dim), [0, 0])
+    draws = model.likelihood.sample(model.decode(z), tf.constant([0, 1])).numpy().astype(float)
+    low, high = draws.min(axis=0), draws.max(axis=0)
+    values = np.where(seen, evidence.values[rows], low)
+    out = np.maximum(low - values, values - high) / np.where(high > low, high - low, np.inf)
+    row, column = np.unravel_index(out.argmax(), out.shape)
+    return (rows[row], column, low[column], high[column]) if out[row, column] > 1.0 else None
 
 
 def _activation_width(model):
