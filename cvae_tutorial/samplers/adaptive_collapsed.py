@@ -53,7 +53,7 @@ class AdaptiveCollapsed:
 
     exact = True
     weighted = False
-    warmup, thin, draws_per_chain = 500, 50, 10
+    warmup, thin, draws_per_chain = 500, 50, 4
     calls = (1, 1)
 
     def __post_init__(self):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ..likelihoods import log_normal
+from ..likelihoods import _LOG_2PI, _LOWEST
 
 # Beyond this many prior standard deviations a proposal is of no use, and a network may overflow.
 _FARTHEST = 50.0
@@ -40,13 +40,16 @@ def draw_normal(loc, scale, seed):
 
 
 def log_q(z, loc, scale):
-    """log N(z; loc, scale²) summed over latent dimensions."""
-    return tf.reduce_sum(log_normal(z, loc, scale), -1)
+    """log N(z; loc, scale²) summed over latent dimensions, never below -1e30."""
+    # What depends on the component alone is summed before it meets z: with K components and K
+    # draws, these are the only large tensors of a method.
+    constant = tf.reduce_sum(tf.math.log(scale) + 0.5 * _LOG_2PI, -1)
+    return tf.maximum(-0.5 * tf.reduce_sum(tf.square((z - loc) / scale), -1) - constant, _LOWEST)
 
 
 def log_prior(z):
     """log p(z), the standard normal, summed over latent dimensions."""
-    return log_q(z, 0.0, 1.0)
+    return -0.5 * tf.reduce_sum(tf.square(z) + _LOG_2PI, -1)
 
 
 def log_gamma(model, observed, z, parameters):

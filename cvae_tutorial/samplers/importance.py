@@ -44,10 +44,12 @@ def propose(model, observed, x, num_prior, seed):
     prior = log_prior(z)
     log_mixture = prior + math.log(num_prior) if num_prior else tf.fill(tf.shape(prior), -1e30)
     if x.shape[2] != 0:
-        encoders = log_q(z[:, :, :, None], loc[:, :, None], scale[:, :, None])  # (n, C, P, K)
-        log_mixture = tf.reduce_logsumexp(
-            tf.concat([encoders, log_mixture[..., None]], axis=-1), axis=-1
-        )
+        # log q of every particle under every encoder, (n, C, P, K). It is by far the largest tensor,
+        # so this is log_q with the constants taken out of it.
+        residual = (z[:, :, :, None] - loc[:, :, None]) * (1.0 / scale)[:, :, None]
+        constant = log_q(loc, loc, scale)[:, :, None]
+        encoders = tf.maximum(constant - 0.5 * tf.reduce_sum(tf.square(residual), -1), -1e30)
+        log_mixture = tf.reduce_logsumexp([tf.reduce_logsumexp(encoders, -1), log_mixture], axis=0)
     log_mixture -= tf.math.log(tf.cast(num_particles, "float32"))
     flat = tf.reshape(z, (num_rows, num_chains * num_particles, model.latent_dim))
     parameters = model.decode(flat)

@@ -47,7 +47,7 @@ class LAIR:
     num_proposals: int | None = None
     num_prior: int | None = None
     group_size: int | None = None
-    oversampling: int = 20
+    oversampling: int = 40
 
     exact = True
     weighted = True
