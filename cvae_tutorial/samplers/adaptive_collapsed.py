@@ -29,8 +29,10 @@ class AdaptiveCollapsed:
 
     The target is p(z | x_o): x_m is integrated out of the acceptance, so a new z need not suit the
     old x_m. The proposal is the encoder at a completion drawn from the chain's history, mixed with
-    the prior. A completion made from the current z joins the history only once z has been left:
-    the proposal then never depends on the current state, which keeps every step exact.
+    the prior. A completion made from the current z joins the history only once z has been left.
+    So no proposal reads what the current z has made, and each step leaves the target as it is for
+    any fixed history. The history itself still depends on the chain's path. That leaves a small error
+    in a short run, which dies out as the history grows: the chain is exact in the limit.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ class AdaptiveCollapsed:
     References
     ----------
     Simkus and Gutmann (2023), Conditional sampling of variational autoencoders via iterated
-    approximate ancestral sampling, algorithm 1. The published epsilon is .01 to .3.
+    approximate ancestral sampling (AC-MWG). The published epsilon is .01 to .3.
     """
 
     prior_probability: float = 0.3

@@ -25,8 +25,8 @@ class LAIR:
     ----------
     num_proposals : int, optional
         Completions K, each with one encoder proposal per step. By default 10 for a few draws, up to
-        200 for thousands: a mode of weight 1/K is lost by a group of K completions, and groups that
-        have lost it make the pooled weights uneven.
+        200 for thousands: a mode of weight 1/K is easily lost by a group of K completions, and
+        groups that have lost it make the pooled weights uneven.
     num_prior : int, optional
         Prior proposals R per step and group. At least 1 bounds the weights. By default as many as
         the group has completions: they find modes that the encoder leaves out, and cost no encoder
@@ -41,7 +41,7 @@ class LAIR:
     References
     ----------
     Simkus and Gutmann (2023), Conditional sampling of variational autoencoders via iterated
-    approximate ancestral sampling, algorithm 2. Published settings are K=4 and K=19 with R=1.
+    approximate ancestral sampling. Published settings are K=4 and K=19 with R=1.
     """
 
     num_proposals: int | None = None

@@ -64,8 +64,7 @@ class MetropolisWithinGibbs:
 
     References
     ----------
-    Mattei and Frellsen (2018), Leveraging the exact likelihood of deep latent variable models,
-    algorithm 1.
+    Mattei and Frellsen (2018), Leveraging the exact likelihood of deep latent variable models.
     """
 
     pseudo_gibbs_steps: int = 20

@@ -20,7 +20,7 @@ class PseudoGibbs:
     References
     ----------
     Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation and approximate inference in
-    deep generative models, appendix F.
+    deep generative models.
     """
 
     exact = False
