@@ -238,17 +238,17 @@ class VAE(keras.Model):
         if isinstance(x, np.ndarray) or hasattr(x, "columns") or isinstance(x, list):
             if not self.adapted.numpy():
                 self.adapt(x)
-            x = self._rows(x)
+            x = self._checked(x)
         elif not self.adapted.numpy():
             raise ValueError("call vae.adapt(rows) before fitting on a dataset: it sets the columns' units")
         if isinstance(validation_data, np.ndarray) or hasattr(validation_data, "columns"):
-            validation_data = (self._rows(validation_data),)
+            validation_data = (self._checked(validation_data),)
         return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
         """Mean bound, reconstruction and KL over ``x`` (n, d), in nats per row."""
         if isinstance(x, np.ndarray) or hasattr(x, "columns"):
-            x = self._rows(x)
+            x = self._checked(x)
         return super().evaluate(x, *args, **kwargs)
 
     def sample(self, num_samples, seed=None):
@@ -262,6 +262,11 @@ class VAE(keras.Model):
         if hasattr(x, "columns") and self.feature_names is None:
             self.feature_names = tuple(x.columns)
         return to_array(x, self.num_features, self.likelihood, self.feature_names)
+
+    def _checked(self, x):
+        """Rows as a tensor: `fit` hands its validation rows to `evaluate`, which reads arrays and
+        frames, and must not read category codes as names."""
+        return tf.constant(self._rows(x), "float32")
 
     def _label(self, column):
         return f"column {column}" if self.feature_names is None else f"column {self.feature_names[column]!r}"
