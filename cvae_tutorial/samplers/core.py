@@ -41,8 +41,6 @@ def draw_normal(loc, scale, seed):
 
 def log_q(z, loc, scale):
     """log N(z; loc, scale²) summed over latent dimensions, never below -1e30."""
-    # What depends on the component alone is summed before it meets z: with K components and K
-    # draws, these are the only large tensors of a method.
     constant = tf.reduce_sum(tf.math.log(scale) + 0.5 * _LOG_2PI, -1)
     return tf.maximum(-0.5 * tf.reduce_sum(tf.square((z - loc) / scale), -1) - constant, _LOWEST)
 

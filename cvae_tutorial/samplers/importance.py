@@ -39,22 +39,32 @@ def propose(model, observed, x, num_prior, seed):
     if x.shape[2] != 0:
         loc, scale = encode(model, x)
         z = tf.concat([draw_normal(loc, scale, seeds[1]), z], axis=2)
+        proposal = log_mixture(z, loc, scale, num_prior)
+    else:
+        proposal = log_prior(z)
     num_particles = num_encoders + num_prior
-    # log of the mixture density at every z: (n, C, P)
-    prior = log_prior(z)
-    log_mixture = prior + math.log(num_prior) if num_prior else tf.fill(tf.shape(prior), -1e30)
-    if x.shape[2] != 0:
-        # log q of every particle under every encoder, (n, C, P, K). It is by far the largest tensor,
-        # so this is log_q with the constants taken out of it.
-        residual = (z[:, :, :, None] - loc[:, :, None]) * (1.0 / scale)[:, :, None]
-        constant = log_q(loc, loc, scale)[:, :, None]
-        encoders = tf.maximum(constant - 0.5 * tf.reduce_sum(tf.square(residual), -1), -1e30)
-        log_mixture = tf.reduce_logsumexp([tf.reduce_logsumexp(encoders, -1), log_mixture], axis=0)
-    log_mixture -= tf.math.log(tf.cast(num_particles, "float32"))
     flat = tf.reshape(z, (num_rows, num_chains * num_particles, model.latent_dim))
     parameters = model.decode(flat)
-    gamma = tf.reshape(log_gamma(model, observed, flat, parameters), tf.shape(prior))
-    return Particles(z, gamma - log_mixture), parameters
+    gamma = tf.reshape(log_gamma(model, observed, flat, parameters), tf.shape(proposal))
+    return Particles(z, gamma - proposal), parameters
+
+
+def log_mixture(z, loc, scale, num_prior):
+    """log {[sum_k q(z | x_o, x_m^k) + R p(z)] / (K + R)} of every particle, (n, C, P).
+
+    ``z`` is (n, C, P, l); ``loc`` and ``scale`` of the encoders are (n, C, K, l).
+    """
+    # log q of every particle under every encoder, (n, C, P, K): by far the largest tensor, so this
+    # is log_q with the constants taken out, and with the latent axis before the encoders, as
+    # TensorFlow is slow to sum over a short last axis.
+    centre, precision = (tf.linalg.matrix_transpose(a)[:, :, None] for a in (loc, 1.0 / scale))
+    residual = (z[..., None] - centre) * precision  # (n, C, P, l, K)
+    constant = log_q(loc, loc, scale)[:, :, None]
+    encoders = tf.maximum(constant - 0.5 * tf.reduce_sum(tf.square(residual), -2), -1e30)
+    total = tf.reduce_logsumexp(encoders, -1)
+    if num_prior:
+        total = tf.reduce_logsumexp([total, log_prior(z) + math.log(num_prior)], axis=0)
+    return total - tf.math.log(tf.cast(tf.shape(loc)[2] + num_prior, "float32"))
 
 
 @dataclass(frozen=True)
