@@ -1,0 +1,185 @@
+"""The likelihoods against scipy: densities, draws, units, mixed columns, decoders trained elsewhere."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+import cvae_tutorial as ct
+from cvae_tutorial.likelihoods import kind_of, log_normal
+
+LOGITS = np.array([[-3.0, 0.5], [20.0, -20.0]], "float32")
+MIXED = ct.Columns({
+    "sex": ct.Categorical(("f", "m", "?")), "mass": ct.Normal(), "wild": ct.Bernoulli(),
+    "size": ct.Normal(), "grade": ct.Categorical(2), "width": ct.Normal(scale=0.5),
+})
+
+
+def draws_of(likelihood, parameters, num_draws=20_000):
+    """Many draws for one row of parameters (k,)."""
+    wide = tf.nest.map_structure(lambda a: tf.repeat(tf.constant(a)[None], num_draws, 0), parameters)
+    return likelihood.sample(wide, tf.constant([3, 4])).numpy()
+
+
+# Densities and draws
+
+
+def test_normal_density():
+    x, loc, scale = np.random.default_rng(0).normal(size=(3, 50)).astype("float32")
+    scale = np.exp(scale)
+    np.testing.assert_allclose(
+        ct.Normal().log_prob((loc, scale), x), stats.norm(loc, scale).logpdf(x), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_impossible_is_finite():
+    assert np.isfinite(log_normal(tf.constant([1e30, -1e38, 3e38]), 0.0, 1e-3).numpy()).all()
+
+
+@pytest.mark.parametrize("code", [0.0, 1.0])
+def test_bernoulli_density(code):
+    exact = stats.bernoulli(1 / (1 + np.exp(-LOGITS.astype(float)))).logpmf(int(code))
+    np.testing.assert_allclose(ct.Bernoulli().log_prob(LOGITS, np.full_like(LOGITS, code)), exact, rtol=1e-4, atol=1e-6)
+
+
+def test_categorical_density():
+    logits = np.array([[0.0, 1.0, -2.0]], "float32")
+    exact = np.log(np.exp(logits[0]) / np.exp(logits[0]).sum())
+    found = [ct.Categorical(3).log_prob(logits, np.array([[c]], "float32")).numpy().item() for c in range(3)]
+    np.testing.assert_allclose(found, exact, rtol=1e-5)
+
+
+def test_draws_follow_the_density():
+    normal = draws_of(ct.Normal(), (np.array([1.0, -5.0], "float32"), np.array([0.5, 2.0], "float32")))
+    assert stats.kstest(normal[:, 0], stats.norm(1, 0.5).cdf).pvalue > 1e-3
+    assert stats.kstest(normal[:, 1], stats.norm(-5, 2).cdf).pvalue > 1e-3
+    binary = draws_of(ct.Bernoulli(), np.array([-1.0, 2.0], "float32"))
+    assert set(np.unique(binary)) == {0.0, 1.0}
+    np.testing.assert_allclose(binary.mean(0), 1 / (1 + np.exp([1.0, -2.0])), atol=4 * 0.5 / np.sqrt(len(binary)))
+    logits = np.array([0.0, 1.0, -2.0], "float32")
+    codes = draws_of(ct.Categorical(3), logits)[:, 0].astype(int)
+    expected = len(codes) * np.exp(logits) / np.exp(logits).sum()
+    assert stats.chisquare(np.bincount(codes, minlength=3), expected, sum_check=False).pvalue > 1e-3
+
+
+def test_means():
+    loc = np.array([[1.0, 2.0]], "float32")
+    assert (np.asarray(ct.Normal().mean((loc, loc))) == loc).all()
+    np.testing.assert_allclose(ct.Bernoulli().mean(LOGITS), 1 / (1 + np.exp(-LOGITS)), rtol=1e-5)
+    assert ct.Categorical(3).mean(np.array([[0.0, 5.0, 1.0]], "float32")).numpy() == [[1.0]]  # the mode
+
+
+# From a network's output to the data's units
+
+
+def test_normal_keeps_its_distance_from_zero_scale():
+    raw = np.array([[0.0, -1e4]], "float32")
+    loc, scale = ct.Normal(min_scale=0.02).constrain(raw, np.float32([3.0]), np.float32([10.0]))
+    assert loc.numpy() == 3.0 and scale.numpy() == pytest.approx(0.2)
+    loc, scale = ct.Normal(scale=0.5).constrain(raw[:, :1] + 1, np.float32([3.0]), np.float32([10.0]))
+    assert loc == 13.0 and scale.numpy() == 0.5
+
+
+def test_decoders_trained_elsewhere():
+    probabilities = np.array([[0.0, 0.25, 1.0]], "float32")
+    logits = ct.Bernoulli().from_outputs(probabilities).numpy()
+    assert np.isfinite(logits).all() and logits[0, 1] == pytest.approx(np.log(1 / 3), rel=1e-4)
+    assert (ct.Bernoulli(from_logits=True).from_outputs(LOGITS) == LOGITS).all()
+    loc = tf.ones((2, 3))
+    assert ct.Normal(scale=0.1).from_outputs(loc)[1].numpy() == pytest.approx(np.full((2, 3), 0.1))
+    assert ct.Normal().from_outputs([loc, 2 * loc])[1].numpy().max() == 2.0
+    with pytest.raises(ValueError, match=r"state the scale, for example Normal\(scale=0.1\)"):
+        ct.Normal().from_outputs(loc)
+    with pytest.raises(ValueError, match=r"\[loc, scale\], got 3"):
+        ct.Normal().from_outputs([loc] * 3)
+
+
+# Columns of several kinds
+
+
+def test_columns_agree_with_each_kind_alone():
+    """Groups are handled together inside; every column must come back in its own place."""
+    rng = np.random.default_rng(0)
+    width = MIXED.num_parameters(6)
+    assert width == 3 + 2 * 2 + 1 + 2 + 1
+    raw = rng.normal(size=(4, width)).astype("float32")
+    shift, scale = np.float32([0, 50, 0, -3, 0, 7]), np.float32([1, 10, 1, 0.1, 1, 2])
+    x = np.float32([[0, 52, 1, -3.1, 0, 8]] * 4)
+    parameters = MIXED.constrain(raw, shift, scale)
+    sex, mass_size, wild, grade, width = 0, slice(3, 7), 7, slice(8, 10), 10
+    loc, spread = np.split(raw[:, mass_size], 2, axis=1)
+    numbers = stats.norm(shift[[1, 3]] + scale[[1, 3]] * loc, scale[[1, 3]] * (0.01 + np.log1p(np.exp(spread))))
+    exact = np.stack([
+        np.log(np.exp(raw[:, sex]) / np.exp(raw[:, :3]).sum(1)),
+        numbers.logpdf(x[:, [1, 3]])[:, 0],
+        -np.log1p(np.exp(-raw[:, wild])),
+        numbers.logpdf(x[:, [1, 3]])[:, 1],
+        np.log(np.exp(raw[:, 8]) / np.exp(raw[:, grade]).sum(1)),
+        stats.norm(7 + 2 * raw[:, width], 0.5).logpdf(8),
+    ], axis=1)
+    np.testing.assert_allclose(MIXED.log_prob(parameters, x), exact, rtol=1e-4, atol=1e-5)
+    draws = MIXED.sample(parameters, tf.constant([1, 2])).numpy()
+    assert set(draws[:, 0]) <= {0, 1, 2} and set(draws[:, 2]) <= {0, 1} and set(draws[:, 4]) <= {0, 1}
+    np.testing.assert_allclose(MIXED.mean(parameters).numpy()[:, [1, 3]], numbers.mean(), rtol=1e-5)
+    np.testing.assert_allclose(MIXED.mean(parameters).numpy()[:, 2], 1 / (1 + np.exp(-raw[:, wild])), rtol=1e-5)
+
+
+def test_columns_of_one_kind_draw_apart():
+    parameters = MIXED.constrain(np.zeros((500, 11), "float32"), np.zeros(6, "float32"), np.ones(6, "float32"))
+    draws = MIXED.sample(parameters, tf.constant([1, 2])).numpy()
+    correlation = np.corrcoef(draws.T)
+    assert np.abs(correlation[~np.eye(6, dtype=bool)]).max() < 5 / np.sqrt(500)
+
+
+def test_features_hide_what_is_missing():
+    x = np.float32([[2, 52, 1, -3.1, 1, 8]])
+    shift, scale = np.float32([0, 50, 0, -3, 0, 7]), np.float32([1, 10, 1, 0.1, 1, 2])
+    seen = MIXED.features(x, np.ones((1, 6), bool), shift, scale).numpy()
+    np.testing.assert_allclose(seen, [[0, 0, 1, 0.2, -1, 1, 0, 1, 0.5]], atol=1e-4)
+    assert not MIXED.features(x, np.zeros((1, 6), bool), shift, scale).numpy().any()
+
+
+def test_units_ignore_holes():
+    shift, scale = MIXED.units(np.array([[0, 1.0, 0, np.nan, 0, 5.0], [1, 3.0, 1, 4.0, 1, 5.0]]))
+    np.testing.assert_allclose(shift, [0, 2, 0, 4, 0, 5])
+    np.testing.assert_allclose(scale, [1, 1, 1, 0, 1, 0])
+
+
+def test_columns_from_a_frame():
+    frame = pd.DataFrame({
+        "a": [1.5, np.nan], "b": [True, False], "c": ["y", "x"], "d": pd.Categorical(["lo", "hi"], ["lo", "mid", "hi"]),
+        "e": [1, 2], "f": [True, None],
+    })
+    guessed = ct.Columns.from_frame(frame)
+    assert guessed == ct.Columns({
+        "a": ct.Normal(), "b": ct.Bernoulli(), "c": ct.Categorical(("x", "y")),
+        "d": ct.Categorical(("lo", "mid", "hi")), "e": ct.Normal(), "f": ct.Bernoulli(),
+    })
+    assert hash(guessed) == hash(ct.Columns.from_frame(frame)) and guessed.names == tuple("abcdef")
+    assert kind_of(guessed, 1) == ct.Bernoulli() and kind_of(ct.Normal(), 1) == ct.Normal()
+    assert "'c': Categorical(categories=('x', 'y'))" in repr(guessed)
+
+
+@pytest.mark.parametrize("likelihood", [
+    ct.Normal(min_scale=0.03), ct.Normal(scale=2.0), ct.Bernoulli(from_logits=True), ct.Categorical(4),
+    ct.Categorical(("a", "b")), MIXED, ct.Columns([ct.Normal(), ct.Bernoulli()]),
+])
+def test_keras_keeps_a_likelihood(likelihood):
+    import json
+
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(likelihood)))
+    assert keras.saving.deserialize_keras_object(config) == likelihood
+
+
+@pytest.mark.parametrize("make, says", [
+    (lambda: ct.Categorical(("a", "a")), "named twice"),
+    (lambda: ct.Categorical(1), "at least two"),
+    (lambda: ct.Categorical(3).num_parameters(2), "one column; use Columns"),
+    (lambda: ct.Columns({}), "at least one column"),
+    (lambda: ct.Columns([ct.Normal()]).num_parameters(2), "1 likelihoods for 2 columns"),
+])
+def test_errors(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
