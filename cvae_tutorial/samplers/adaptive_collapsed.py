@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from .core import (
     Info,
-    draw_normal,
     encode,
     impute,
     impute_from_prior,
@@ -93,22 +92,21 @@ class AdaptiveCollapsed:
         return tf.reduce_logsumexp([math.log1p(-epsilon) + log_q(z, loc, scale), prior], axis=0)
 
     def step(self, model, observed, state, seed):
-        seeds = [seed + [0, i] for i in range(7)]
-        shape = tf.shape(state.available)
+        seeds = [seed + [0, i] for i in range(4)]
         # 1. Draw a completion x~ uniformly from this chain's available history, or with
         #    probability epsilon from its marginal part. Neither depends on the current z.
+        shape = tf.concat([[3], tf.shape(state.available)], 0)
+        place, explore, from_prior = tf.unstack(tf.random.stateless_uniform(shape, seeds[0]), num=3)
         span = state.available
         if self.num_marginal:
-            explore = tf.random.stateless_uniform(shape, seeds[6]) < self.prior_probability
-            span = tf.where(explore, self.num_marginal, span)
-        uniform = tf.random.stateless_uniform(shape, seeds[0])
-        slot = tf.minimum(tf.cast(uniform * tf.cast(span, "float32"), "int32"), span - 1)
+            span = tf.where(explore < self.prior_probability, self.num_marginal, span)
+        slot = tf.minimum(tf.cast(place * tf.cast(span, "float32"), "int32"), span - 1)
         x = _take_slots(state.history, slot)
         # 2. Propose z' from the encoder at x~, or with probability epsilon from the prior.
         loc, scale = encode(model, x)
-        from_prior = tf.random.stateless_uniform(shape, seeds[1]) < self.prior_probability
-        prior_draw = tf.random.stateless_normal(tf.shape(loc), seeds[2])
-        z = tf.where(from_prior[..., None], prior_draw, draw_normal(loc, scale, seeds[3]))
+        noise = tf.random.stateless_normal(tf.shape(loc), seeds[1])
+        from_prior = (from_prior < self.prior_probability)[..., None]
+        z = tf.where(from_prior, noise, loc + scale * noise)
         parameters = model.decode(z)
         gamma = log_gamma(model, observed, z, parameters)
         # 3. Accept with the same x~ in both proposal densities, and observed columns only.
@@ -118,14 +116,14 @@ class AdaptiveCollapsed:
             + self.log_proposal(state.z, loc, scale)
             - self.log_proposal(z, loc, scale)
         )
-        accepted, probability = metropolis_test(log_ratio, seeds[4])
+        accepted, probability = metropolis_test(log_ratio, seeds[2])
         # 4. Leaving z releases the completions that it made.
         available = tf.where(accepted, state.newest + 1, state.available)
         z, parameters, gamma = select(
             accepted, (z, parameters, gamma), (state.z, state.parameters, state.log_gamma)
         )
         # 5. Complete the row from z and append it to the history.
-        x = impute(model, observed, parameters, seeds[5])
+        x = impute(model, observed, parameters, seeds[3])
         # In place: a copy of the whole history in every step would cost more than the networks.
         # x was made from what step 1 read, so the write comes after the reading.
         history = tf.raw_ops.InplaceUpdate(x=state.history, i=[state.newest + 1], v=x[None])
