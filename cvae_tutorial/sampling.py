@@ -196,11 +196,13 @@ class ConditionalDraws:
                     chains[0, ..., j] if self.evidence.single else np.moveaxis(chains[..., j], 0, -1)
                 )
         dims = None if self.evidence.single else {name: ["row"] for name in posterior}
-        return arviz.from_dict(
-            posterior=posterior, dims=dims,
-            attrs={"method": repr(self.method), "encoder_calls": self.encoder_calls,
-                   "decoder_calls": self.decoder_calls},
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="More chains")  # many short chains are meant
+            return arviz.from_dict(
+                posterior=posterior, dims=dims,
+                attrs={"method": repr(self.method), "encoder_calls": self.encoder_calls,
+                       "decoder_calls": self.decoder_calls},
+            )
 
     def _warn(self, far):
         """Say once what is wrong with these draws, and what to do about it."""
@@ -320,6 +322,9 @@ def sample_conditional(
     >>> draws.values[:, 1].mean()  # doctest: +SKIP
     """
     method = _as_method(method)
+    for name in ("latent_dim", "encode", "decode", "likelihood"):
+        if isinstance(model, type) or not hasattr(model, name):
+            raise TypeError(f"model must be a VAE, a wrapped one or have {name!r} like them, got {model!r}")
     num_features = _num_features(model)
     names = getattr(model, "feature_names", None) or getattr(model.likelihood, "names", None)
     evidence = check_evidence(observed, num_features, model.likelihood, names, mask)
@@ -330,14 +335,21 @@ def sample_conditional(
             f"num_samples={num_samples} for {num_rows} rows of {num_features} columns would fill "
             f"{num_rows * num_samples * num_features * 8 / 2**30:.3g} GiB: ask for fewer draws or rows"
         )
-    if not max_memory > 0:
-        raise ValueError(f"max_memory must be positive, got {max_memory}")
+    if not isinstance(max_memory, int | float | np.number) or not 0 < max_memory < math.inf:
+        raise ValueError(f"max_memory must be a positive number of GiB, got {max_memory!r}")
     if seed is None:
         seed = int(np.random.default_rng().integers(2**31))
     elif not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed must be a non-negative integer or None, got {seed!r}")
     method = _sized(method, num_samples)
     plan = _plan(method, num_samples, num_chains, warmup, thin, num_steps)
+    size = method.calls[1] * (model.latent_dim + 1) if method.weighted else num_features
+    kept = plan.num_chains * plan.keep * size * 4
+    if max(plan.num_chains, plan.num_steps) >= 2**31 or kept > _MAX_RESULT_BYTES:
+        raise ValueError(
+            f"{plan.num_chains} chains of {plan.num_steps} steps would keep {kept / 2**30:.3g} GiB for a row: "
+            "lower num_samples, num_chains, num_steps, warmup or thin"
+        )
     start = _check_start(start, num_rows, plan.num_chains * _completions(method), num_features, evidence)
 
     began = time.perf_counter()
@@ -451,6 +463,12 @@ def _plan(method, num_samples, num_chains, warmup, thin, num_steps):
         raise ValueError(f"num_steps is for weighted methods; {name} runs chains (set warmup and thin)")
     per_chain = method.draws_per_chain
     warmup = method.warmup if warmup is None else warmup
+    free = getattr(method, "pseudo_gibbs_steps", 0)
+    if free > warmup and free != getattr(type(method), "pseudo_gibbs_steps", 0):  # set by the user
+        raise ValueError(
+            f"pseudo_gibbs_steps={free} accept every move and must lie within warmup={warmup}: "
+            "raise warmup or lower pseudo_gibbs_steps"
+        )
     if per_chain == 1:
         chains = num_chains or num_samples
         return _Plan(chains, warmup, math.ceil(num_samples / chains), thin or method.thin)
@@ -708,8 +726,8 @@ def _check_start(start, num_rows, count, num_features, evidence):
     start = start[None] if start.ndim == 2 else start
     if start.shape[0] not in (1, num_rows) or start.shape[1:] != (count, num_features):
         raise ValueError(f"start must have shape ({num_rows}, {count}, {num_features}), got {start.shape}")
-    if np.isnan(np.where(evidence.observed[:, None], 0.0, start)).any():
-        raise ValueError("start must have a value in every missing column")
+    if not (np.abs(np.where(evidence.observed[:, None], 0.0, start)) < 1e38).all():
+        raise ValueError("start must have a finite value in every missing column")
     return np.nan_to_num(start)
 
 

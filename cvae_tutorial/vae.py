@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .evidence import to_array
-from .likelihoods import Normal, log_normal
+from .likelihoods import Bernoulli, Normal, log_normal
 
 
 @runtime_checkable
@@ -111,11 +111,7 @@ class VAE(keras.Model):
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
         self.num_features, self.latent_dim = int(num_features), int(latent_dim)
         self.num_importance, self.likelihood = int(num_importance), likelihood
-        self.feature_names = feature_names or getattr(likelihood, "names", None)
-        if self.feature_names is not None:
-            self.feature_names = tuple(self.feature_names)
-            if len(self.feature_names) != num_features:
-                raise ValueError(f"{len(self.feature_names)} feature_names for {num_features} columns")
+        self.feature_names = _names(feature_names, likelihood, num_features)
         self._settings = {"hidden": tuple(hidden), "activation": activation, "seed": seed}
         self._own_networks = (encoder is not None, decoder is not None)
         num_inputs = likelihood.num_inputs(num_features)
@@ -130,10 +126,10 @@ class VAE(keras.Model):
                     f"network {network.name!r} maps {inputs} inputs to shape {shape[1:]}, "
                     f"it must give ({outputs},)"
                 )
-        self.shift = self.add_weight(shape=(num_features,), initializer="zeros", trainable=False, name="shift")
-        self.scale = self.add_weight(shape=(num_features,), initializer="ones", trainable=False, name="scale")
-        self.adapted = self.add_weight(shape=(), initializer="zeros", trainable=False, name="adapted")
-        self.kl_weight = self.add_weight(shape=(), initializer="ones", trainable=False, name="kl_weight")
+        self.shift = self.add_weight(shape=(num_features,), initializer="zeros", trainable=False, dtype="float32", autocast=False, name="shift")
+        self.scale = self.add_weight(shape=(num_features,), initializer="ones", trainable=False, dtype="float32", autocast=False, name="scale")
+        self.adapted = self.add_weight(shape=(), initializer="zeros", trainable=False, dtype="float32", autocast=False, name="adapted")
+        self.kl_weight = self.add_weight(shape=(), initializer="ones", trainable=False, dtype="float32", autocast=False, name="kl_weight")
         self.noise = keras.random.SeedGenerator(seed)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", "bound", "reconstruction", "kl")}
         self.supports_jit = False  # XLA does not speed up networks this small
@@ -143,7 +139,7 @@ class VAE(keras.Model):
 
     def encode(self, x):
         """Location and scale of q(z | x), each (..., l), for ``x`` (..., d); NaN is a missing cell."""
-        x = tf.convert_to_tensor(x, "float32")
+        x = tf.cast(x, "float32")
         observed = ~tf.math.is_nan(x)
         x = tf.where(observed, x, 0.0)
         features = self.likelihood.features(x, observed, self.shift, self.scale)
@@ -152,7 +148,7 @@ class VAE(keras.Model):
 
     def decode(self, z):
         """Parameters of p(x | z) in the units of the data, for ``z`` (..., l)."""
-        z = tf.convert_to_tensor(z, "float32")
+        z = tf.cast(z, "float32")
         return self.likelihood.constrain(_apply(self.decoder, z), self.shift, self.scale)
 
     def call(self, x):
@@ -175,12 +171,12 @@ class VAE(keras.Model):
             log (1/K) sum_k p(x, z_k) / q(z_k | x), the mean of log p(x | z_k), and KL(q || p), in nats.
             The KL weight applies to the first only.
         """
-        x = tf.convert_to_tensor(x, "float32")
+        x = tf.cast(x, "float32")
         num_draws = num_importance or self.num_importance
         loc, scale = self.encode(x)
         loc, scale = loc[:, None], scale[:, None]
         shape = (tf.shape(x)[0], num_draws, self.latent_dim)
-        z = loc + scale * keras.random.normal(shape, seed=self.noise)
+        z = loc + scale * keras.random.normal(shape, dtype="float32", seed=self.noise)
         observed = ~tf.math.is_nan(x)
         log_prob = self.likelihood.log_prob(self.decode(z), tf.where(observed, x, 0.0)[:, None])
         log_likelihood = tf.reduce_sum(tf.where(observed[:, None], log_prob, 0.0), -1)  # (n, K)
@@ -223,6 +219,7 @@ class VAE(keras.Model):
         for column in np.flatnonzero(np.isnan(rows).all(axis=0)):
             raise ValueError(f"{label(column)} has no observed value: leave it out of the model")
         shift, scale = self.likelihood.units(rows)
+        scale = np.where(np.nanmin(rows, 0) < np.nanmax(rows, 0), scale, 0.0)  # 0.1 repeated has a tiny std
         for column in np.flatnonzero((scale > 0) & (scale < 1e-5 * np.abs(shift))):
             raise ValueError(
                 f"{label(column)} varies by {scale[column]:.3g} around {shift[column]:.6g}, too little "
@@ -241,13 +238,15 @@ class VAE(keras.Model):
             x = self._checked(x)
         elif not self.adapted.numpy():
             raise ValueError("call vae.adapt(rows) before fitting on a dataset: it sets the columns' units")
-        if isinstance(validation_data, np.ndarray) or hasattr(validation_data, "columns"):
+        if isinstance(validation_data, tuple) and validation_data:
+            validation_data = validation_data[0]  # (x,) or (x, y): there are no targets
+        if isinstance(validation_data, np.ndarray | list) or hasattr(validation_data, "columns"):
             validation_data = (self._checked(validation_data),)
         return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
         """Mean bound, reconstruction and KL over ``x`` (n, d), in nats per row."""
-        if isinstance(x, np.ndarray) or hasattr(x, "columns"):
+        if isinstance(x, np.ndarray | list) or hasattr(x, "columns"):
             x = self._checked(x)
         return super().evaluate(x, *args, **kwargs)
 
@@ -259,9 +258,12 @@ class VAE(keras.Model):
         return self.likelihood.sample(self.decode(z), pair).numpy().astype(float)
 
     def _rows(self, x):
-        if hasattr(x, "columns") and self.feature_names is None:
-            self.feature_names = tuple(x.columns)
-        return to_array(x, self.num_features, self.likelihood, self.feature_names)
+        names = self.feature_names
+        if names is None and hasattr(x, "columns") and len(x.columns) == self.num_features:
+            names = tuple(x.columns)
+        rows = to_array(x, self.num_features, self.likelihood, names)
+        self.feature_names = names  # only from a table that passed the checks
+        return rows
 
     def _checked(self, x):
         """Rows as a tensor: `fit` hands its validation rows to `evaluate`, which reads arrays and
@@ -349,15 +351,30 @@ class WrappedVAE:
 
     def __init__(self, encoder, decoder, likelihood, feature_names=None):
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        for role, network in [("encoder", encoder), ("decoder", decoder)]:
+            shape = getattr(network, "input_shape", None) if getattr(network, "built", False) else None
+            if not isinstance(shape, tuple) or None in shape[1:]:
+                raise ValueError(f"the {role} must be a built Keras model with one input of fixed shape, got {shape}")
         self.event_shape = tuple(encoder.input_shape[1:])
         self.num_features = math.prod(self.event_shape)
         self.latent_dim = int(decoder.input_shape[-1])
-        self.feature_names = feature_names or getattr(likelihood, "names", None)
+        if isinstance(likelihood, type) or not hasattr(likelihood, "from_outputs"):
+            raise TypeError(f"likelihood must be a likelihood object such as Bernoulli(), got {likelihood!r}")
+        self.feature_names = _names(feature_names, likelihood, self.num_features)
         outputs = encoder.output_shape
         if not isinstance(outputs, list | tuple) or not isinstance(outputs[0], list | tuple) or len(outputs) not in (2, 3):
             raise ValueError("the encoder must return [mean, log variance] or [mean, log variance, draw]")
         if outputs[0][-1] != self.latent_dim:
             raise ValueError(f"the encoder's mean has {outputs[0][-1]} dimensions, the decoder reads {self.latent_dim}")
+        parts = decoder.output_shape if isinstance(decoder.output_shape, list) else [decoder.output_shape]
+        if isinstance(likelihood, Bernoulli | Normal):
+            if isinstance(likelihood, Bernoulli) and len(parts) != 1:
+                raise ValueError(f"a Bernoulli decoder returns one output, got {len(parts)}")
+            for part in parts:
+                if math.prod(part[1:]) != self.num_features:
+                    raise ValueError(
+                        f"the decoder writes {math.prod(part[1:])} columns, the encoder reads {self.num_features}"
+                    )
 
     def encode(self, x):
         """Location and scale of q(z | x), each (..., l), for ``x`` (..., d)."""
@@ -381,6 +398,19 @@ class WrappedVAE:
         return self.likelihood.from_outputs(tf.nest.map_structure(unflatten, outputs))
 
 
+def _names(feature_names, likelihood, num_features):
+    """Column names as a tuple, one for each column, or None."""
+    names = getattr(likelihood, "names", None) if feature_names is None else feature_names
+    if names is None:
+        return None
+    names = tuple(names)
+    if len(names) != num_features:
+        raise ValueError(f"{len(names)} feature_names for {num_features} columns")
+    if len(set(names)) < len(names):
+        raise ValueError(f"a column is named twice in feature_names {names}")
+    return names
+
+
 def _mlp(num_inputs, hidden, num_outputs, activation, name):
     layers = [keras.layers.Dense(width, activation=activation, name=f"hidden_{i}") for i, width in enumerate(hidden)]
     inputs = keras.Input((num_inputs,))
@@ -390,6 +420,6 @@ def _mlp(num_inputs, hidden, num_outputs, activation, name):
 def _apply(network, x):
     """Apply a network of (n, a) -> (n, b) to (..., a): matrix products are fastest on two axes."""
     if len(x.shape) == 2:
-        return network(x)
-    rows = network(tf.reshape(x, (-1, x.shape[-1])))
+        return tf.cast(network(x), "float32")
+    rows = tf.cast(network(tf.reshape(x, (-1, x.shape[-1]))), "float32")
     return tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [rows.shape[-1]]], 0))
