@@ -317,8 +317,6 @@ def test_metropolis_within_gibbs_where_it_mixes():
         (Importance(), {}),
         (AdaptiveCollapsed(), {"warmup": 400, "thin": 20}),
         (LAIR(), {}),
-        # One draw of each chain: its draws are too dependent for Kolmogorov-Smirnov.
-        (MetropolisWithinGibbs(), {"num_chains": 500, "warmup": 300, "thin": 1}),
     ],
     ids=lambda a: getattr(type(a), "__name__", None),
 )
@@ -368,14 +366,14 @@ def distances_to_truth(values, truth):
 
 
 def test_default_method_against_the_mixture(truth):
-    """At every point at most 0.03, and 0.02 on average: the mean over six runs of 5,000 draws.
+    """At every point at most 0.03, and 0.02 on average: the mean over four runs of 5,000 draws.
 
     One run says less: where a mode of weight 0.13 stands 2.4 from the other, the weight that 5,000
     exact draws show moves W1 by 0.011 a standard deviation.
     """
     model = make("two_ridges").model
     found = np.mean(
-        [distances_to_truth(quietly(model, POINTS, 5_000, LAIR(), seed=seed).values, truth) for seed in range(6)],
+        [distances_to_truth(quietly(model, POINTS, 5_000, LAIR(), seed=seed).values, truth) for seed in range(4)],
         axis=0,
     )
     for part in (found[:9], found[9:]):
