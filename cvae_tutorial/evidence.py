@@ -200,7 +200,7 @@ def _as_mask(mask, table, single):
 
 def _apply_mask(table, mask, single, names):
     mask = _as_mask(mask, table, single)
-    missing = np.frompyfunc(_is_missing, 1, 1)(table).astype(bool)
+    missing = _missing(table)
     if (missing & mask).any():
         row, column = np.argwhere(missing & mask)[0]
         raise ValueError(
@@ -211,7 +211,7 @@ def _apply_mask(table, mask, single, names):
 
 def _column(cells, kind, label):
     """One column as floats: categories as codes, NaN where missing; checked."""
-    missing = np.frompyfunc(_is_missing, 1, 1)(cells).astype(bool)
+    missing = _missing(cells)
     values = np.full(len(cells), np.nan)
     known = cells[~missing]
     if isinstance(kind, Categorical):
@@ -246,6 +246,11 @@ def _codes(cells, kind, label):
         except (KeyError, TypeError):
             raise ValueError(f"{label}: category {cell!r} was never seen; known are {names}") from None
     return out
+
+
+def _missing(cells):
+    """True where a cell of an object array is missing, in the array's shape."""
+    return np.array([_is_missing(cell) for cell in cells.ravel()], dtype=bool).reshape(cells.shape)
 
 
 def _is_missing(cell):
