@@ -9,10 +9,11 @@
 
 from . import _quiet  # noqa: F401  (before TensorFlow)
 from . import distances, exact, likelihoods, samplers
-from .checkpoints import FreshRows, checkpoint_card, load_vae, save_vae
+from .checkpoints import checkpoint_card, load_vae, save_vae
 from .evidence import Evidence
 from .likelihoods import Bernoulli, Categorical, Columns, Normal
 from .mixture import GaussianMixture, two_ridges
+from .recipes import FreshRows
 from .sampling import ConditionalDraws, SamplingWarning, conditional_sampler, sample_conditional
 from .vae import VAE, KLWarmup, LatentVariableModel, WrappedVAE, wrap
 

@@ -6,9 +6,10 @@ import argparse
 import time
 from pathlib import Path
 
-from .checkpoints import RECIPES, rebuild
 from .distances import iid_floor, wasserstein
 from .mixture import two_ridges
+from .recipes import RECIPES, rebuild
+from .recipes.two_ridges import train as train_two_ridges
 from .sampling import SamplingWarning, conditional_sampler, sample_conditional
 
 
@@ -21,7 +22,7 @@ def main(arguments=None):
     parser.add_argument("--output", type=Path, default=Path("note"), help="folder for figures (default: note)")
     commands = parser.add_subparsers(dest="command", title="commands")
     train = commands.add_parser("train", help="train a published checkpoint anew")
-    train.add_argument("name", choices=sorted(RECIPES))
+    train.add_argument("name", choices=RECIPES)
     train.add_argument("--output", type=Path, default=Path("weights"), help="folder to write to (default: weights)")
     options = parser.parse_args(arguments)
     if options.command == "train":
@@ -57,7 +58,7 @@ def reproduce_note(folder, train=None, num_samples=5_000):
     axes.set(xlabel="X0", ylabel="X1", title="5,000 rows of the mixture")
     figure.savefig(folder / "1_mixture.png")
     print("Training a VAE on the mixture (about a minute)", flush=True)
-    vae, _ = (train or RECIPES["two_ridges"])(verbose=0)
+    vae = (train or train_two_ridges)(verbose=0)[0]
 
     exact = mixture.condition({0: 1.0})
     floor = iid_floor(wasserstein, exact, num_samples)

@@ -10,14 +10,11 @@ import hashlib
 import io
 import json
 import platform
-import time
 from importlib import metadata
 from pathlib import Path
 
-import keras
 import numpy as np
 
-from .mixture import two_ridges
 from .vae import VAE
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -98,76 +95,3 @@ def save_vae(vae, name, recipe, reached, directory):
         "config": vae.get_config(),
     }
     (directory / f"{name}.json").write_text(json.dumps(card, indent=2, default=list) + "\n")
-
-
-class FreshRows(keras.utils.PyDataset):
-    """Batches of a distribution that can be sampled without end: new rows in every epoch.
-
-    Parameters
-    ----------
-    distribution : object
-        With ``sample(num_samples, seed)``, such as a `GaussianMixture`.
-    num_rows, batch_size : int
-        Rows per epoch and per batch.
-    seed : int
-    """
-
-    def __init__(self, distribution, num_rows, batch_size, seed=0):
-        super().__init__()
-        self.distribution, self.num_rows, self.batch_size = distribution, num_rows, batch_size
-        self.generator = np.random.default_rng(seed)
-        self.on_epoch_end()
-
-    def __len__(self):
-        return self.num_rows // self.batch_size
-
-    def __getitem__(self, index):
-        return (self.rows[index * self.batch_size : (index + 1) * self.batch_size],)
-
-    def on_epoch_end(self):
-        self.rows = self.distribution.sample(self.num_rows, seed=self.generator).astype("float32")
-
-
-def train_two_ridges(verbose=1, seed=0, epochs=60, steps_per_epoch=200, batch_size=250,
-                     num_importance=10, learning_rate=3e-3):
-    """Train the VAE of the two ridges as published: fresh rows in every epoch, Adam with a cosine decay.
-
-    Returns
-    -------
-    vae : VAE
-    recipe : dict
-    """
-    keras.utils.set_random_seed(seed)
-    mixture = two_ridges()
-    rows = FreshRows(mixture, batch_size * steps_per_epoch, batch_size, seed)
-    vae = VAE(num_features=2, latent_dim=2, num_importance=num_importance, seed=seed)
-    vae.adapt(mixture.sample(100_000, seed=seed))
-    decay = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps_per_epoch)
-    vae.compile(keras.optimizers.Adam(decay), steps_per_execution=10)
-    vae.fit(rows, epochs=epochs, verbose=verbose)
-    recipe = {"data": "two_ridges(), fresh rows in every epoch", "epochs": epochs,
-              "steps_per_epoch": steps_per_epoch, "batch_size": batch_size,
-              "num_importance": num_importance, "optimizer": "Adam, cosine decay to 0",
-              "learning_rate": learning_rate, "seed": seed,
-              "command": "python -m cvae_tutorial train two_ridges"}
-    return vae, recipe
-
-
-RECIPES = {"two_ridges": train_two_ridges}
-
-
-def rebuild(name, directory, verbose=1):
-    """Train a published checkpoint anew and write it into ``directory``.
-
-    The same machine repeats the weights bit for bit; another one agrees statistically.
-    """
-    if name not in RECIPES:
-        raise ValueError(f"no recipe for {name!r}; there are {sorted(RECIPES)}")
-    began = time.perf_counter()
-    vae, recipe = RECIPES[name](verbose=verbose)
-    reached = {"seconds": round(time.perf_counter() - began)}
-    if name == "two_ridges":
-        test = two_ridges().sample(50_000, seed=1)
-        reached["bound_nats"] = round(float(vae.evaluate(test, batch_size=5_000, verbose=0, return_dict=True)["bound"]), 4)
-    save_vae(vae, name, recipe, reached, directory)
-    return vae

@@ -5,15 +5,16 @@ import pytest
 
 import cvae_tutorial as ct
 from cvae_tutorial import __main__ as commands
+from cvae_tutorial.recipes import two_ridges
 
 
 def published(verbose):
     """In place of a minute's training: what that training gave."""
-    return ct.load_vae("two_ridges"), {}
+    return ct.load_vae("two_ridges"), {}, {}
 
 
 def test_the_notes_three_results(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(commands.RECIPES, "two_ridges", published)
+    monkeypatch.setattr(commands, "train_two_ridges", published)
     returned, reproduce = [], commands.reproduce_note
     monkeypatch.setattr(commands, "reproduce_note", lambda folder: returned.append(reproduce(folder)))
     commands.main(["--output", str(tmp_path / "note")])
@@ -38,15 +39,15 @@ def test_train_writes_a_checkpoint(tmp_path, monkeypatch, capsys):
     def untrained(verbose):
         vae = ct.VAE(num_features=2, hidden=(4,), seed=0)
         vae.compile()
-        return vae, {}
+        return vae, {}, {}
 
-    monkeypatch.setitem(commands.RECIPES, "two_ridges", untrained)
+    monkeypatch.setattr(two_ridges, "train", untrained)
     commands.main(["train", "two_ridges", "--output", str(tmp_path)])
     assert "two_ridges.npz" in capsys.readouterr().out
     assert ct.load_vae("two_ridges", tmp_path).num_features == 2
 
 
-@pytest.mark.parametrize("arguments", [["train"], ["train", "penguins"], ["draw"]])
+@pytest.mark.parametrize("arguments", [["train"], ["train", "no_such"], ["draw"]])
 def test_commands_that_do_not_exist(arguments, capsys):
     with pytest.raises(SystemExit) as error:
         commands.main(arguments)
