@@ -11,6 +11,7 @@ from . import _quiet  # noqa: F401  (before TensorFlow)
 from . import distances, exact, likelihoods, samplers
 from .checkpoints import checkpoint_card, load_vae, save_vae
 from .evidence import Evidence
+from .imputer import VAEImputer
 from .likelihoods import Bernoulli, Categorical, Columns, Normal
 from .mixture import GaussianMixture, two_ridges
 from .recipes import FreshRows
@@ -20,7 +21,7 @@ from .vae import VAE, KLWarmup, LatentVariableModel, WrappedVAE, wrap
 __all__ = [
     "Bernoulli", "Categorical", "Columns", "ConditionalDraws", "Evidence", "FreshRows",
     "GaussianMixture", "KLWarmup", "LatentVariableModel", "Normal", "SamplingWarning", "VAE",
-    "WrappedVAE", "checkpoint_card", "conditional_sampler", "distances", "exact", "likelihoods",
+    "VAEImputer", "WrappedVAE", "checkpoint_card", "conditional_sampler", "distances", "exact", "likelihoods",
     "load_vae", "sample_conditional", "samplers", "save_vae", "two_ridges", "wrap",
 ]
 __version__ = "0.1.0"

@@ -13,6 +13,8 @@ import numpy as np
 
 from .likelihoods import Bernoulli, Categorical, kind_of
 
+_NUMBERS = "fiub"  # kinds of arrays whose cells need not be looked at one by one
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -140,7 +142,9 @@ def _table(observed, mask, num_features, names):
         if hasattr(mask, "reindex"):  # a pandas mask goes by its own labels
             labels = "columns" if hasattr(mask, "columns") else "index"
             mask = mask.reindex(**{labels: columns}).to_numpy()
-        table = observed.to_numpy(dtype=object)
+        table = observed.to_numpy()
+        if table.dtype.kind not in _NUMBERS:
+            table = observed.to_numpy(dtype=object)
         if mask is not None:
             mask = _as_mask(mask, table, single)
         numbered = list(range(num_features))
@@ -170,7 +174,8 @@ def _table(observed, mask, num_features, names):
             raise TypeError("dates and times cannot be observed: give numbers, such as days since the first")
         if table.dtype == object and any(isinstance(cell, list | tuple) for cell in table.flat):
             raise ValueError("the rows have different lengths; mark missing cells with NaN")
-        table = table.astype(object)
+        if table.dtype.kind not in _NUMBERS:
+            table = table.astype(object)
     if table.ndim == 1:
         table, single = table[None], True
     if table.ndim != 2:
@@ -206,7 +211,7 @@ def _apply_mask(table, mask, single, names):
         raise ValueError(
             f"{column_label(column, names)}, row {row}: the mask says observed, but the value is missing"
         )
-    return np.where(mask, table, None)
+    return np.where(mask, table.astype(object), None)
 
 
 def _column(cells, kind, label):
@@ -240,7 +245,7 @@ def _codes(cells, kind, label):
     names = list(kind.categories) if named else list(range(kind.categories))
     codes = {name: code for code, name in enumerate(names)}
     out = np.empty(len(cells))
-    for i, cell in enumerate(cells):
+    for i, cell in enumerate(cells.tolist()):
         try:
             out[i] = codes[cell]
         except (KeyError, TypeError):
@@ -249,7 +254,9 @@ def _codes(cells, kind, label):
 
 
 def _missing(cells):
-    """True where a cell of an object array is missing, in the array's shape."""
+    """True where a cell of an array is missing, in the array's shape."""
+    if cells.dtype != object:
+        return np.isnan(cells)
     return np.array([_is_missing(cell) for cell in cells.ravel()], dtype=bool).reshape(cells.shape)
 
 

@@ -242,6 +242,9 @@ class Columns:
             self.names = None
         if not kinds:
             raise ValueError("Columns needs at least one column")
+        for kind in kinds:
+            if isinstance(kind, type) or not hasattr(kind, "constrain"):
+                raise TypeError(f"Columns needs a likelihood object such as Normal() for each column, got {kind!r}")
         self.kinds = kinds
         # Columns of one kind are handled together; a categorical column stands alone.
         groups = {}
@@ -255,25 +258,45 @@ class Columns:
     def from_frame(cls, frame):
         """Guess the likelihoods from a pandas DataFrame.
 
-        Floating-point and integer columns become `Normal`, booleans `Bernoulli`, everything else
-        `Categorical` with the categories found, in sorted order.
+        Columns of numbers become `Normal`, of booleans `Bernoulli`, of anything else `Categorical`
+        with the categories found, in sorted order. Missing cells do not count.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a column that has no observed value or a single category, dates, complex numbers,
+            cells that cannot be a category, and repeated names.
         """
         import pandas as pd
 
+        repeated = frame.columns[frame.columns.duplicated()]
+        if len(repeated):
+            raise ValueError(f"column {repeated[0]!r} stands twice in the table")
         kinds = {}
         for name, column in frame.items():
-            if isinstance(column.dtype, pd.CategoricalDtype):
-                kinds[name] = Categorical(tuple(column.cat.categories))
-            elif pd.api.types.is_bool_dtype(column.dtype):
-                kinds[name] = Bernoulli()
-            elif pd.api.types.is_numeric_dtype(column.dtype):
+            found, label = pd.api.types.infer_dtype(column, skipna=True), f"column {name!r}"
+            if not column.notna().any():
+                raise ValueError(f"{label} has no observed value: leave it out of the model")
+            if found in ("floating", "integer", "mixed-integer-float", "decimal"):
                 kinds[name] = Normal()
+                continue
+            if found == "complex" or found.startswith(("date", "time", "period", "interval")):
+                raise TypeError(f"{label} holds {found} values: give numbers, such as days since the first")
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                categories = column.cat.categories.tolist()
             else:
-                found = column.dropna().unique().tolist()
-                if set(found) <= {True, False}:
-                    kinds[name] = Bernoulli()
-                else:
-                    kinds[name] = Categorical(tuple(sorted(found, key=str)))
+                try:
+                    categories = sorted(column.dropna().unique().tolist(), key=str)
+                except TypeError:  # what cannot be hashed is no category
+                    raise TypeError(
+                        f"{label}: argument must be a string or a number, got {column.dropna().iloc[0]!r}"
+                    ) from None
+            if found != "categorical" and set(categories) <= {True, False}:
+                kinds[name] = Bernoulli()
+            elif len(categories) == 1:
+                raise ValueError(f"{label} holds one category only, {categories[0]!r}: leave it out of the model")
+            else:
+                kinds[name] = Categorical(tuple(categories))
         return cls(kinds)
 
     def num_inputs(self, num_features):

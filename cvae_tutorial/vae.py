@@ -101,6 +101,8 @@ class VAE(keras.Model):
     ):
         super().__init__(**kwargs)
         likelihood = Normal() if likelihood is None else likelihood
+        if isinstance(likelihood, type) or not hasattr(likelihood, "constrain"):
+            raise TypeError(f"likelihood must be a likelihood object such as Normal(), got {likelihood!r}")
         if num_features is None:
             if not hasattr(likelihood, "kinds"):
                 raise ValueError("num_features is needed: the number of columns of the data")
@@ -232,6 +234,12 @@ class VAE(keras.Model):
     def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
         """Train, as ``keras.Model.fit`` does. ``x`` is (n, d), NaN in the holes: an array, a
         DataFrame, or a dataset of batches (then call `adapt` first)."""
+        if isinstance(x, tuple):
+            raise TypeError(
+                "x is one table (n, d); rows with targets, or several tables, cannot be given as a tuple"
+            )
+        if isinstance(x, tf.Tensor):
+            x = x.numpy()
         if isinstance(x, np.ndarray) or hasattr(x, "columns") or isinstance(x, list):
             if not self.adapted.numpy():
                 self.adapt(x)
@@ -252,6 +260,8 @@ class VAE(keras.Model):
 
     def sample(self, num_samples, seed=None):
         """Joint draws from the model: z from the prior, then x from p(x | z). Array (s, d)."""
+        if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool) or num_samples < 1:
+            raise ValueError(f"num_samples must be a positive integer, got {num_samples!r}")
         generator = np.random.default_rng(seed)
         z = generator.standard_normal((num_samples, self.latent_dim), dtype="float32")
         pair = generator.integers(2**31, size=2, dtype="int32")

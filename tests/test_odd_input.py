@@ -123,3 +123,52 @@ def test_many_short_chains_go_to_arviz_without_a_warning(published, recwarn):
     draws = ct.sample_conditional(published, {0: 1.0}, 400, "adaptive_collapsed", seed=0, num_chains=200, warmup=50, thin=5)
     draws.to_arviz()
     assert not [w for w in recwarn if "More chains" in str(w.message)]
+
+
+@pytest.mark.parametrize("rows", [(ROWS, ROWS), (ROWS,)])
+def test_a_tuple_of_tables_is_refused_by_fit(rows):
+    with pytest.raises(TypeError, match="x is one table"):
+        small().fit(rows)
+
+
+def test_a_tensor_is_a_table():
+    assert np.isfinite(small().fit(tf.constant(ROWS), verbose=0).history["loss"]).all()
+
+
+@pytest.mark.parametrize("likelihood", ["normal", ct.Normal, 3])
+def test_what_is_no_likelihood_is_refused(likelihood):
+    with pytest.raises(TypeError, match="likelihood object such as Normal()"):
+        ct.VAE(2, likelihood=likelihood)
+    with pytest.raises(TypeError, match="likelihood object such as Normal()"):
+        ct.Columns([likelihood])
+
+
+@pytest.mark.parametrize("num_samples", [0, -1, 1.5, "3", True])
+def test_a_number_of_draws_that_cannot_be_is_refused(published, num_samples):
+    with pytest.raises(ValueError, match="num_samples must be a positive integer"):
+        published.sample(num_samples)
+
+
+@pytest.mark.parametrize("frame, error, message", [
+    (pd.DataFrame({"a": [None, None]}), ValueError, "'a' has no observed value"),
+    (pd.DataFrame({"a": [np.nan, np.nan]}), ValueError, "'a' has no observed value"),
+    (pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]), ValueError, "'a' stands twice"),
+    (pd.DataFrame({"a": ["x", "x", None]}), ValueError, "'a' holds one category only, 'x'"),
+    (pd.DataFrame({"a": pd.Categorical(["x"])}), ValueError, "one category only"),
+    (pd.DataFrame({"a": pd.to_datetime(["2020-01-01"])}), TypeError, "'a' holds datetime64"),
+    (pd.DataFrame({"a": [1j]}), TypeError, "'a' holds complex"),
+    (pd.DataFrame({"a": [{}, {}]}), TypeError, "must be a string or a number"),
+])
+def test_columns_that_have_no_likelihood_are_refused(frame, error, message):
+    with pytest.raises(error, match=message):
+        ct.Columns.from_frame(frame)
+
+
+def test_likelihoods_are_guessed_by_what_a_column_holds():
+    frame = pd.DataFrame({
+        "float": [1.5, None], "numbers": pd.Series([1, None], dtype=object), "flag": [True, False],
+        "maybe": pd.Series([True, None], dtype=object), "zeros": pd.Categorical([0, 1]), "text": ["a", "b"],
+    })
+    normal, bernoulli = ct.Normal(), ct.Bernoulli()
+    assert ct.Columns.from_frame(frame).kinds == (
+        normal, normal, bernoulli, bernoulli, ct.Categorical((0, 1)), ct.Categorical(("a", "b")))
