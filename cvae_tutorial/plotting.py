@@ -11,7 +11,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# Okabe and Ito's palette and a wine red of Tol's, which colour-blind readers can tell apart.
 METHOD_COLORS = {
     "one_pass": "#D55E00",
     "pseudo_gibbs": "#E69F00",
@@ -19,6 +19,7 @@ METHOD_COLORS = {
     "adaptive_collapsed": "#0072B2",
     "importance": "#009E73",
     "lair": "#56B4E9",
+    "tempered_smc": "#882255",
 }
 METHOD_LABELS = {
     "one_pass": "one pass",
@@ -27,6 +28,7 @@ METHOD_LABELS = {
     "adaptive_collapsed": "adaptive collapsed",
     "importance": "importance resampling",
     "lair": "LAIR",
+    "tempered_smc": "tempered SMC",
 }
 TRUTH = "black"
 DATA = "#8C8C8C"

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,9 +17,10 @@ import tensorflow as tf
 from .evidence import Evidence, check_evidence, column_index, column_label
 from .likelihoods import Bernoulli, Categorical, kind_of
 from .samplers import METHODS
-from .samplers.core import Observed, impute, resample, take
+from .samplers.core import Observed, impute, resample, shaped_like, take
 
 _MAX_RESULT_BYTES = 16 * 2**30
+_MAX_STEPS = 400  # of a method that goes on until it is ready
 _ROWS_CHECKED = 20  # diagnostics of these many rows decide on a warning; `summary` covers all
 
 
@@ -204,7 +205,7 @@ class ConditionalDraws:
                        "decoder_calls": self.decoder_calls},
             )
 
-    def _warn(self, far):
+    def _warn(self, far, arrived):
         """Say once what is wrong with these draws, and what to do about it."""
         open_rows = np.flatnonzero(~self.evidence.observed.all(axis=1))
         step = max(1, len(open_rows) // _ROWS_CHECKED)
@@ -219,6 +220,15 @@ class ConditionalDraws:
                 f"outside what the model draws ({low:.4g} to {high:.4g}): the conditional there is no more than "
                 "the networks' extrapolation. Check the value and its unit"
             )
+        if not arrived:
+            problems.append(
+                f"after {_MAX_STEPS} steps some rows have not reached the posterior: the evidence may "
+                "contradict the model, or num_moves and num_chains are too small"
+            )
+        if hasattr(self.method, "finished") and (low := np.nanmin(self.acceptance[rows], initial=1.0)) < 0.02:
+            problems.append(
+                f"hardly any move is accepted ({low:.1%}): draws repeat few latents. Raise num_chains or num_moves"
+            )
         if self.log_weights is not None:
             k, size = self._pareto_k(rows), self.importance_ess[rows]
             # A heavy tail does little harm to a pool that has far more to give than was drawn from it.
@@ -227,8 +237,8 @@ class ConditionalDraws:
             if bad.any():
                 problems.append(
                     f"the importance weights have degenerated (Pareto-k {np.nanmax(k):.2f}, effective size "
-                    f"{np.nanmin(size):.0f}): draws repeat few latents. Use method='lair' or "
-                    "'adaptive_collapsed', raise oversampling, or check that the evidence is plausible"
+                    f"{np.nanmin(size):.0f}): draws repeat few latents. Use "
+                    "method='tempered_smc', raise oversampling, or check that the evidence is plausible"
                 )
         if self.chains is not None and self.chains.shape[2] >= 4:
             r_hat = self._chain_statistic("rhat", rows)
@@ -236,18 +246,18 @@ class ConditionalDraws:
             if worst > 1.1:
                 problems.append(
                     f"the chains have not mixed (R-hat {worst:.2f}): they still show where they started. "
-                    "Use method='lair' or 'adaptive_collapsed', or raise warmup and thin"
+                    "Use method='tempered_smc', or raise warmup and thin"
                 )
         if not self.method.exact:
             if np.isnan(self.acceptance).all():
                 problems.append(
                     "one pass is not a sampler of the conditional: it returns decoder means of completions "
-                    "that were drawn without the evidence. Use method='lair'"
+                    "that were drawn without the evidence. Use method='tempered_smc'"
                 )
             elif (low := np.nanmin(self.acceptance[rows])) < 0.9:
                 problems.append(
                     f"a Metropolis test would reject {1 - low:.0%} of the moves, so the draws are biased: "
-                    "the encoder is not the posterior here. Use method='lair' or 'adaptive_collapsed'"
+                    "the encoder is not the posterior here. Use method='tempered_smc'"
                 )
         if problems:
             warnings.warn(f"{name}: " + "; ".join(problems) + ".", SamplingWarning, stacklevel=3)
@@ -257,7 +267,7 @@ def sample_conditional(
     model,
     observed,
     num_samples=1000,
-    method="lair",
+    method="tempered_smc",
     *,
     mask=None,
     seed=None,
@@ -283,19 +293,21 @@ def sample_conditional(
         Draws per row, s.
     method : str or method object
         ``"one_pass"``, ``"pseudo_gibbs"``, ``"metropolis_within_gibbs"``, ``"adaptive_collapsed"``,
-        ``"importance"``, ``"lair"``, or settings such as ``samplers.LAIR(num_proposals=4)``.
+        ``"importance"``, ``"lair"``, ``"tempered_smc"``, or settings such as
+        ``samplers.LAIR(num_proposals=4)``.
     mask : array of bool, optional
         **True means observed.** Cells of ``observed`` elsewhere are ignored.
     seed : int, optional
         Same seed, same bits, on one machine. By default a fresh one.
     num_chains : int, optional
-        Chains per row; for weighted methods, independent groups of proposals per row.
+        Chains per row; for weighted methods, independent groups of proposals per row; for tempered
+        SMC the population.
     warmup, thin : int, optional
         Steps before the first kept state, and steps for each kept state (methods that run chains).
     num_steps : int, optional
         Steps (weighted methods).
     start : array (n, C, d) or (C, d), optional
-        Completions to start from; by default draws from the prior.
+        Completions to start from; by default draws from the prior. Tempered SMC takes none.
     progress : bool
         Show a bar when the run takes longer than two seconds.
     max_memory : float
@@ -343,6 +355,8 @@ def sample_conditional(
         raise ValueError(f"seed must be a non-negative integer or None, got {seed!r}")
     method = _sized(method, num_samples)
     plan = _plan(method, num_samples, num_chains, warmup, thin, num_steps)
+    if getattr(method, "pseudo_gibbs_steps", 0) > plan.warmup:  # no biased step may be kept
+        method = replace(method, pseudo_gibbs_steps=plan.warmup)
     size = method.calls[1] * (model.latent_dim + 1) if method.weighted else num_features
     kept = plan.num_chains * plan.keep * size * 4
     if max(plan.num_chains, plan.num_steps) >= 2**31 or kept > _MAX_RESULT_BYTES:
@@ -350,6 +364,8 @@ def sample_conditional(
             f"{plan.num_chains} chains of {plan.num_steps} steps would keep {kept / 2**30:.3g} GiB for a row: "
             "lower num_samples, num_chains, num_steps, warmup or thin"
         )
+    if start is not None and not getattr(method, "takes_start", True):
+        raise ValueError(f"{type(method).__name__} starts from the prior: leave start out")
     start = _check_start(start, num_rows, plan.num_chains * _completions(method), num_features, evidence)
 
     began = time.perf_counter()
@@ -373,7 +389,7 @@ def sample_conditional(
         likelihood=model.likelihood,
     )
     if len(holes):
-        draws._warn(_far_cell(model, evidence, holes))
+        draws._warn(_far_cell(model, evidence, holes), result.arrived)
     return draws
 
 
@@ -384,7 +400,8 @@ def conditional_sampler(
     """The origin note's function under its own name: its one pass, or any other method.
 
     Rows of ``data`` are picked at random, the conditioned columns are overwritten, and encoder and
-    decoder run once. The other methods use the same rows as their starting points.
+    decoder run once. The other methods use the same rows as their starting points (tempered SMC
+    has none).
 
     Parameters
     ----------
@@ -428,7 +445,7 @@ def conditional_sampler(
     rows = np.random.default_rng(seed).integers(len(data), size=plan.num_chains * _completions(method))
     draws = sample_conditional(
         model, dict(zip(fixed, condition_values, strict=True)), num_samples, method, seed=seed,
-        start=data[rows] if len(rows) else None, progress=progress,
+        start=data[rows] if len(rows) and getattr(method, "takes_start", True) else None, progress=progress,
     )
     return draws.values[:, columns]
 
@@ -470,7 +487,7 @@ def _plan(method, num_samples, num_chains, warmup, thin, num_steps):
             "raise warmup or lower pseudo_gibbs_steps"
         )
     if per_chain == 1:
-        chains = num_chains or num_samples
+        chains = num_chains or max(num_samples, getattr(method, "min_chains", 1))
         return _Plan(chains, warmup, math.ceil(num_samples / chains), thin or method.thin)
     chains = num_chains or max(4, math.ceil(num_samples / per_chain))
     # At least 100 kept states, so that R-hat means something for a handful of draws too.
@@ -485,6 +502,7 @@ class _Result:
         self.draws = self.chains = self.log_weights = None
         self.acceptance = np.full(num_rows, np.nan)
         self.encoder_calls = self.decoder_calls = 0
+        self.arrived = True
 
     @staticmethod
     def spread(array, num_rows, holes, fill=None):
@@ -507,6 +525,7 @@ class _Run:
         self.width = _activation_width(model)
         self.seed, self.progress = seed, progress
         self.began, self.done, self.bar = time.perf_counter(), 0, None
+        self.steps, self.arrived = 0, True
 
     def __call__(self, evidence, holes, start, max_memory, num_features):
         row_block, chain_block = self._blocks(len(holes), max_memory)
@@ -535,10 +554,10 @@ class _Run:
         result.draws, result.acceptance, result.chains, result.log_weights = (
             None if part[0] is None else np.concatenate(part) for part in zip(*parts, strict=True)
         )
-        steps = len(holes) * self.plan.num_chains * self.plan.num_steps
         encoder_calls, decoder_calls = self.method.calls
-        result.encoder_calls = steps * encoder_calls
-        result.decoder_calls = steps * decoder_calls
+        result.encoder_calls = self.steps * encoder_calls
+        result.decoder_calls = self.steps * decoder_calls
+        result.arrived = self.arrived
         if self.method.weighted:
             result.decoder_calls += len(holes) * self.num_samples
         return result
@@ -553,7 +572,8 @@ class _Run:
         """Rows and chains per block, from a rough count of the floats that each keeps alive."""
         d, l = self.num_features, self.latent_dim
         encoders, decoders = self.method.calls
-        floats = decoders * (self.width + 6 * d + 6 * l) + 2 * encoders * decoders * l
+        alive = decoders if self.method.weighted else 2  # rows that a step holds at a time
+        floats = alive * (self.width + 6 * d + 6 * l) + 2 * encoders * alive * l
         if self.method.weighted:
             floats += self.plan.keep * decoders * (l + 1)
         else:
@@ -576,6 +596,13 @@ class _Run:
             observed, tf.constant(num_chains), tf.constant(plan.num_steps), seeds[:2], start
         )
         state, step = first, tf.constant(0)
+        arrived = getattr(self.method, "finished", lambda state: True)
+        while not arrived(state) and step < _MAX_STEPS:
+            state, step, _, _ = self.functions["advance"](
+                observed, state, seeds[1:], step, tf.constant(1), tf.constant(2)
+            )
+            self._show()
+        self.arrived = self.arrived and arrived(state)
         if plan.warmup:
             state, step, _, _ = self.functions["advance"](
                 observed, state, seeds[1:], step, tf.constant(1), tf.constant(plan.warmup)
@@ -589,11 +616,16 @@ class _Run:
             acceptance = acceptance + accepted.numpy()
             self._tick()
         kept = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *kept)
+        self.steps += len(observed.values) * num_chains * int(step)
         return kept, acceptance / (plan.keep * plan.thin)
 
     def _tick(self):
         self.done += 1
-        if not self.progress or self.done == self.target:
+        if self.done < self.target:
+            self._show()
+
+    def _show(self):
+        if not self.progress:
             return
         if self.bar is None and time.perf_counter() - self.began > 2.0:
             self.bar = keras.utils.Progbar(self.target, unit_name="part")
@@ -619,7 +651,7 @@ class _Run:
         chains = np.moveaxis(np.concatenate(kept, axis=2), 0, 2)  # (n, C, t, d)
         flat = np.swapaxes(chains, 1, 2).reshape(len(chains), -1, chains.shape[-1])
         pick = np.linspace(0, flat.shape[1], self.num_samples, endpoint=False).astype(int)
-        if self.method.draws_per_chain == 1:
+        if self.method.draws_per_chain == 1 and not self.method.exact:
             return flat[:, pick], np.full(len(flat), np.nan), chains, None
         return flat[:, pick], acceptance, chains, None
 
@@ -641,9 +673,6 @@ def _compiled(model, method):
     @tf.function(autograph=False, reduce_retracing=True)
     def advance(observed, state, seed, first, num_kept, thin):
         """``num_kept`` times: take ``thin`` steps and keep what the method has to show."""
-
-        def shaped_like(new, old):
-            return tf.nest.map_structure(lambda a, b: tf.ensure_shape(a, b.shape), new, old)
 
         def one_step(step, state, acceptance):
             new, info = method.step(model, observed, state, seed + [1, 0] * step)

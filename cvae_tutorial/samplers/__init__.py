@@ -8,7 +8,8 @@ weights, which are pooled over chains and steps, resampled and decoded at the en
 
 A method of your own needs the same two functions and the class attributes ``exact``, ``weighted``,
 ``calls``, and for chains ``warmup``, ``thin``, ``draws_per_chain``, for weighted draws
-``oversampling`` and ``num_steps``.
+``oversampling`` and ``num_steps``. A chain that needs a number of steps of its own before its
+warm-up says when it is ready with ``finished(state)``.
 """
 
 from .adaptive_collapsed import AdaptiveCollapsed
@@ -17,6 +18,7 @@ from .lair import LAIR
 from .metropolis_within_gibbs import MetropolisWithinGibbs
 from .one_pass import OnePass
 from .pseudo_gibbs import PseudoGibbs
+from .tempered_smc import TemperedSMC
 
 METHODS = {
     "one_pass": OnePass,
@@ -25,6 +27,7 @@ METHODS = {
     "adaptive_collapsed": AdaptiveCollapsed,
     "importance": Importance,
     "lair": LAIR,
+    "tempered_smc": TemperedSMC,
 }
 
 __all__ = ["METHODS", *(cls.__name__ for cls in METHODS.values())]

@@ -89,6 +89,11 @@ def select(accepted, new, old):
     return tf.nest.map_structure(choose, new, old)
 
 
+def shaped_like(new, old):
+    """``new`` with the static shapes of ``old``, which a loop needs of what it carries."""
+    return tf.nest.map_structure(lambda a, b: tf.ensure_shape(a, b.shape), new, old)
+
+
 def metropolis_test(log_ratio, seed):
     """Accept with probability min(1, exp(log_ratio)). Returns (accepted, probability); NaN is a no."""
     uniform = tf.random.stateless_uniform(tf.shape(log_ratio), seed, minval=1e-38)
