@@ -13,7 +13,7 @@ from .checkpoints import checkpoint_card, load_vae, save_vae
 from .evidence import Evidence
 from .imputer import VAEImputer
 from .likelihoods import Bernoulli, Categorical, Columns, Normal
-from .mixture import GaussianMixture, two_ridges
+from .mixture import GaussianMixture, fractional_brownian_motion, two_ridges
 from .recipes import FreshRows
 from .sampling import ConditionalDraws, SamplingWarning, conditional_sampler, sample_conditional
 from .vae import VAE, KLWarmup, LatentVariableModel, WrappedVAE, wrap
@@ -21,7 +21,8 @@ from .vae import VAE, KLWarmup, LatentVariableModel, WrappedVAE, wrap
 __all__ = [
     "Bernoulli", "Categorical", "Columns", "ConditionalDraws", "Evidence", "FreshRows",
     "GaussianMixture", "KLWarmup", "LatentVariableModel", "Normal", "SamplingWarning", "VAE",
-    "VAEImputer", "WrappedVAE", "checkpoint_card", "conditional_sampler", "distances", "exact", "likelihoods",
-    "load_vae", "sample_conditional", "samplers", "save_vae", "two_ridges", "wrap",
+    "VAEImputer", "WrappedVAE", "checkpoint_card", "conditional_sampler", "distances", "exact",
+    "fractional_brownian_motion", "likelihoods", "load_vae", "sample_conditional", "samplers",
+    "save_vae", "two_ridges", "wrap",
 ]
 __version__ = "0.1.0"

@@ -290,6 +290,41 @@ def two_ridges() -> GaussianMixture:
     return GaussianMixture([0.5, 0.5], [[-0.5, 0.0], [0.5, 0.5]], covariances)
 
 
+def fractional_brownian_motion(hurst=0.5, num_times=32) -> GaussianMixture:
+    """Return the exact distribution of fractional Brownian motion at the times 1/n, 2/n, ..., 1.
+
+    It is normal with mean zero and covariance (s^2H + t^2H - |t - s|^2H) / 2 [1]_, so `condition`
+    gives bridges, forecasts and gaps exactly.
+
+    Parameters
+    ----------
+    hurst : float
+        Hurst index H, between 0 and 1: rough paths below 1/2, Brownian motion at 1/2, smoother ones
+        with a trend above.
+    num_times : int
+        Number of times n, the columns.
+
+    Returns
+    -------
+    GaussianMixture
+        With one component. Column j is the path at time (j + 1) / n; its standard deviation is that
+        time to the power H.
+
+    References
+    ----------
+    .. [1] Mandelbrot and Van Ness (1968), Fractional Brownian motions, fractional noises and
+       applications.
+    """
+    if not 0.0 < hurst < 1.0:
+        raise ValueError(f"the Hurst index lies between 0 and 1, got {hurst!r}")
+    if not isinstance(num_times, int | np.integer) or num_times < 1:
+        raise ValueError(f"num_times must be a positive integer, got {num_times!r}")
+    t = np.arange(1, num_times + 1) / num_times
+    power = 2.0 * hurst
+    covariance = 0.5 * (t[:, None] ** power + t**power - np.abs(t[:, None] - t) ** power)
+    return GaussianMixture([1.0], np.zeros((1, num_times)), covariance[None])
+
+
 def split_observed(observed, num_features: int) -> tuple[list[int], np.ndarray, list[int]]:
     """Return observed columns, their values and missing columns, all in increasing order.
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from cvae_tutorial.mixture import GaussianMixture, split_observed, two_ridges
+from cvae_tutorial.mixture import GaussianMixture, fractional_brownian_motion, split_observed, two_ridges
 
 
 def random_mixture(seed, num_components=3, d=4, spread=2.0):
@@ -307,3 +307,32 @@ def test_a_mixture_does_not_change():
         mixture.weights = weights
     with pytest.raises(ValueError):
         mixture.means[0, 0] = 3.0
+
+
+@pytest.mark.parametrize("hurst", [0.1, 0.5, 0.9])
+def test_fractional_brownian_motion(hurst):
+    """Stationary increments of variance |t - s|^2H, from a start at zero; paths that match."""
+    motion = fractional_brownian_motion(hurst, num_times=20)
+    t = np.r_[0, np.arange(1, 21)] / 20
+    covariance = np.pad(motion.covariance, ((1, 0), (1, 0)))
+    variance = np.diag(covariance)
+    increments = variance[:, None] + variance - 2 * covariance
+    np.testing.assert_allclose(increments, np.abs(t[:, None] - t) ** (2 * hurst), atol=1e-12)
+    paths = motion.sample(40_000, seed=0)
+    assert np.abs(paths.std(axis=0) / motion.std - 1).max() < 5 / np.sqrt(80_000)
+    # Self-similarity: half as long a path is the path, scaled by 2^-H.
+    shorter = fractional_brownian_motion(hurst, num_times=10)
+    np.testing.assert_allclose(motion.covariance[1::2, 1::2], shorter.covariance, atol=1e-12)
+
+
+def test_brownian_bridge():
+    bridge = fractional_brownian_motion(0.5, 16).condition({15: 1.0})
+    t = np.arange(1, 16) / 16
+    np.testing.assert_allclose(bridge.mean, t, atol=1e-12)
+    np.testing.assert_allclose(bridge.covariance, np.minimum.outer(t, t) * (1 - np.maximum.outer(t, t)), atol=1e-12)
+
+
+@pytest.mark.parametrize("hurst, num_times, text", [(0.0, 8, "Hurst"), (1.0, 8, "Hurst"), (0.5, 0, "num_times")])
+def test_no_such_motion(hurst, num_times, text):
+    with pytest.raises(ValueError, match=text):
+        fractional_brownian_motion(hurst, num_times)
