@@ -62,7 +62,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     batch_size : int
         Rows per step.
     learning_rate : float
-        Step size of Adam.
+        Step size of Adam, which falls to zero over ``max_iter`` steps (cosine).
     validation_fraction : float
         Share of the rows held out (5,000 rows at most), whose bound decides when to stop. 0 trains
         on all rows and watches their bound.
@@ -101,9 +101,9 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """
 
     def __init__(
-        self, *, strategy="mean", num_draws=100, likelihood=None, latent_dim=None, hidden=(100, 100),
-        num_importance=10, max_iter=10_000, batch_size=64, learning_rate=1e-3, validation_fraction=0.1,
-        patience=1_000, method="lair", keep_empty_features=False, random_state=None, verbose=0,
+        self, *, strategy="mean", num_draws=100, likelihood=None, latent_dim=None, hidden=(128, 128),
+        num_importance=20, max_iter=1_500, batch_size=128, learning_rate=2e-3, validation_fraction=0.1,
+        patience=300, method="lair", keep_empty_features=False, random_state=None, verbose=0,
     ):
         self.strategy = strategy
         self.num_draws = num_draws
@@ -166,9 +166,9 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             column = frame.iloc[:, place]
             if pd.api.types.is_numeric_dtype(column.dtype):  # names stay names
                 known = column.notna().to_numpy()
-                natural = pd.Series(np.full(len(frame), None), frame.index, dtype=object)
-                natural[known] = self._natural(j, column[known].to_numpy(float))
-                column = natural.infer_objects()
+                cells = np.full(len(frame), None)
+                cells[known] = self._natural(j, column[known].to_numpy(float))
+                column = pd.Series(cells, frame.index).infer_objects()
             columns[place] = self._as_fitted(j, column)
         return pd.DataFrame(columns, frame.index).set_axis(names, axis=1)
 
@@ -263,6 +263,9 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        widths = self.hidden if isinstance(self.hidden, list | tuple) else [None]
+        if not all(isinstance(width, int | np.integer) and width > 0 for width in widths):
+            raise ValueError(f"hidden must be a sequence of positive widths, got {self.hidden!r}")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction!r}")
         _as_method(self.method)
@@ -272,7 +275,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if isinstance(X, np.ma.MaskedArray):
             X = X.astype(float).filled(np.nan)
         if not hasattr(X, "columns"):
-            return pd.DataFrame(validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False))
+            X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False)
+            return pd.DataFrame(X).infer_objects()
         frame = X if isinstance(X, pd.DataFrame) else X.to_pandas()
         if 0 in frame.shape:
             raise ValueError(f"the table has no {'rows' if len(frame) == 0 else 'columns'}: its shape is {frame.shape}")
@@ -344,19 +348,18 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return numbers
 
     def _natural(self, j, numbers):
-        """The user's own values for numbers: categories, booleans, integers; a list."""
+        """The user's own values for numbers: categories, booleans, integers; an array of objects."""
         if self.categories_[j] is not None:
             table = dict(zip(_numbers_of(self.categories_[j]), self.categories_[j], strict=True))
             for number in numbers:
                 if number not in table:
                     label = column_label(j, self.labels_)
                     raise ValueError(f"{label}: {number:g} stands for no category; known are {table}")
-            return [table[number] for number in numbers]
-        if self.types_[j] == "boolean":
-            return [bool(number) for number in numbers]
-        if self.types_[j] == "integer":
-            return [int(number) for number in numbers]
-        return numbers.tolist()
+            values = [table[number] for number in numbers]
+        else:
+            natural = {"boolean": bool, "integer": int}.get(self.types_[j], float)
+            values = [natural(number) for number in numbers]
+        return pd.Series(values, dtype=object).to_numpy()
 
     def _as_fitted(self, j, column):
         """``column`` with the dtype that it had in `fit`, where that changes no value."""
@@ -376,17 +379,19 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     # Training and drawing.
 
     def _train(self, table, likelihood):
-        rng = np.random.default_rng(self.seed_)
-        k = len(likelihood.kinds)
-        latent_dim = self.latent_dim or int(np.clip(k // 2, 1, 10))
+        rng, names = np.random.default_rng(self.seed_), list(table)
+        rows = to_array(table, len(names), likelihood, names)
+        size = np.nanmax(abs(rows), axis=0)
+        for j in np.flatnonzero((size < 1e-30) | (size > 1e30)):
+            raise ValueError(
+                f"{column_label(j, names)} reaches up to {size[j]:.2g}, beyond single precision: give it in other units"
+            )
+        latent_dim = int(np.clip(len(names) // 2, 1, 10)) if self.latent_dim is None else self.latent_dim
         vae = self.vae_ = _seeded(self.seed_, lambda: VAE(
-            k, latent_dim, self.hidden, self.num_importance, likelihood, seed=self.seed_
+            len(names), latent_dim, self.hidden, self.num_importance, likelihood, "tanh", seed=self.seed_
         ))
-        vae.compile(keras.optimizers.Adam(self.learning_rate))
+        vae.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(self.learning_rate, self.max_iter)))
         vae.optimizer.build(vae.trainable_weights)
-        rows = to_array(table, k, likelihood, vae.feature_names)
-        for j in np.flatnonzero(np.nanmax(abs(rows), axis=0) > 1e30):
-            raise ValueError(f"{vae._label(j)} reaches beyond single precision: give it in larger units")
         vae.adapt(table)
         rows = rng.permutation(rows[~np.isnan(rows).all(axis=1)])
         held_out = min(round(self.validation_fraction * len(rows)), _MAX_HELD_OUT)
@@ -406,27 +411,27 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if self.max_iter > _ROUND:  # a few steps are over before a graph is made
             advance = tf.function(advance, autograph=False, reduce_retracing=True)
         bar = keras.utils.Progbar(self.max_iter, verbose=self.verbose, stateful_metrics=["bound"], unit_name="step")
-        queue = np.empty(0, int)
-        self.n_iter_ = since = 0
+        queue, self.n_iter_, best = np.empty(0, int), 0, 0
         start = self.bound_ = float(advance(tf.zeros((0, batch), "int64")))
-        best = vae.get_weights()
-        while self.n_iter_ < self.max_iter and since < self.patience:
+        weights = vae.get_weights()
+        while self.n_iter_ < self.max_iter and self.n_iter_ - best < self.patience:
             steps = min(_ROUND, self.max_iter - self.n_iter_)
             while len(queue) < steps * batch:
                 queue = np.append(queue, rng.permutation(len(train)))
             order, queue = queue[: steps * batch], queue[steps * batch :]
             bound = float(advance(tf.constant(order.reshape(steps, batch))))
-            self.n_iter_, since = self.n_iter_ + steps, since + steps
+            self.n_iter_ += steps
             if bound > self.bound_:
-                best, self.bound_, since = vae.get_weights(), bound, 0
-            bar.update(self.n_iter_, [("bound", bound)])
-        vae.set_weights(best)
-        if self.bound_ == start and self.n_iter_ > _ROUND:
+                weights, self.bound_, best = vae.get_weights(), bound, self.n_iter_
+            bar.update(self.n_iter_, [("bound", bound)], finalize=self.n_iter_ - best >= self.patience or None)
+        vae.set_weights(weights)
+        if not self.bound_ > start and self.n_iter_ > _ROUND:
             warnings.warn("training did not raise the bound: lower learning_rate", ConvergenceWarning, stacklevel=3)
 
     def _tables(self, X, num_draws, mean):
         """Filled tables, one for each draw (or the one of means), as arrays or frames."""
         check_is_fitted(self)
+        self._check_settings()
         frame = self._frame(X, reset=False)
         as_frame = _get_output_config("transform", self)["dense"] == "pandas"
         missing = frame.isna().to_numpy()
@@ -487,7 +492,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                     natural = self._natural(j, numbers[holes, j])
                     try:
                         cells = column.array.copy()
-                        cells[holes] = natural
+                        cells[holes] = natural if cells.dtype == object else natural.tolist()
                     except (TypeError, ValueError):  # such as booleans that came as objects
                         cells = column.astype(object).array.copy()
                         cells[holes] = natural
