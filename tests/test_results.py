@@ -165,7 +165,9 @@ def test_a_value_in_the_tail_is_not_called_far(model):
         ({"seed": 1.5}, ValueError, "seed"),
         ({"max_memory": 0}, ValueError, "max_memory"),
         ({"num_chains": 0}, ValueError, "num_chains"),
-        ({"warmup": 5}, ValueError, "warmup and thin are for chains"),
+        ({"method": "lair", "warmup": 5}, ValueError, "warmup and thin are for chains"),
+        ({"num_steps": 5}, ValueError, "num_steps is for weighted"),
+        ({"start": np.zeros((1, 200, 2))}, ValueError, "starts from the prior"),
         ({"method": "pseudo_gibbs", "num_steps": 5}, ValueError, "num_steps is for weighted"),
         ({"method": "pseudo_gibbs", "warmup": -1}, ValueError, "warmup"),
         ({"method": "pseudo_gibbs", "start": np.zeros((1, 3, 2))}, ValueError, "start must have shape"),
@@ -180,6 +182,7 @@ def test_bad_settings(model, settings, error, says):
 @pytest.mark.parametrize(
     "make",
     [lambda: LAIR(num_proposals=0), lambda: LAIR(group_size=3), lambda: LAIR(num_prior=-1),
+     lambda: ct.samplers.TemperedSMC(num_moves=0), lambda: ct.samplers.TemperedSMC(ess_share=1.0),
      lambda: Importance(num_prior=0), lambda: ct.samplers.AdaptiveCollapsed(0.0), lambda: ct.samplers.AdaptiveCollapsed(1.5)],
 )
 def test_bad_method_settings(make):
