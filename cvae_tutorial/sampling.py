@@ -525,7 +525,7 @@ class _Run:
         self.width = _activation_width(model)
         self.seed, self.progress = seed, progress
         self.began, self.done, self.bar = time.perf_counter(), 0, None
-        self.steps, self.arrived = 0, True
+        self.steps, self.rounds, self.arrived = 0, 0, True
 
     def __call__(self, evidence, holes, start, max_memory, num_features):
         row_block, chain_block = self._blocks(len(holes), max_memory)
@@ -549,7 +549,7 @@ class _Run:
                 pieces.append(self._chains(observed, count, seeds, begin))
             parts.append(self._finish(observed, pieces, block))
         if self.bar is not None:
-            self.bar.update(self.target, finalize=True)
+            self.bar.update(self.rounds if self.bar.target is None else self.target, finalize=True)
         result = _Result(len(holes))
         result.draws, result.acceptance, result.chains, result.log_weights = (
             None if part[0] is None else np.concatenate(part) for part in zip(*parts, strict=True)
@@ -601,6 +601,7 @@ class _Run:
             state, step, _, _ = self.functions["advance"](
                 observed, state, seeds[1:], step, tf.constant(1), tf.constant(2)
             )
+            self.rounds += 1
             self._show()
         self.arrived = self.arrived and arrived(state)
         if plan.warmup:
@@ -625,12 +626,12 @@ class _Run:
             self._show()
 
     def _show(self):
-        if not self.progress:
-            return
-        if self.bar is None and time.perf_counter() - self.began > 2.0:
-            self.bar = keras.utils.Progbar(self.target, unit_name="part")
+        if self.progress and self.bar is None and time.perf_counter() - self.began > 2.0:
+            # One part that goes on until it is ready: count what it does, nobody knows how long.
+            one = self.target == 1
+            self.bar = keras.utils.Progbar(None if one else self.target, unit_name="round" if one else "part")
         if self.bar is not None:
-            self.bar.update(self.done)
+            self.bar.update(self.rounds if self.bar.target is None else self.done)
 
     def _finish(self, observed, pieces, block):
         """Draws (n, s, d), acceptance (n,), kept chains and pooled log weights of one block of rows."""

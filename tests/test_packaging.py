@@ -111,7 +111,7 @@ def test_readme_code_runs(tmp_path):
     code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S))
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("(5000, 2)")
+    assert "(5000, 2)" in done.stdout  # after a progress bar, on a slow machine
 
 
 def test_readme_links_exist():
