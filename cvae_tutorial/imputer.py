@@ -409,7 +409,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return tf.reduce_mean(vae.bound(watched, 50)[0])
 
         if self.max_iter > _ROUND:  # a few steps are over before a graph is made
-            advance = tf.function(advance, autograph=False, reduce_retracing=True)
+            shape = tf.TensorSpec((None, batch), "int64")
+            advance = tf.function(advance, autograph=False, input_signature=[shape])
         bar = keras.utils.Progbar(self.max_iter, verbose=self.verbose, stateful_metrics=["bound"], unit_name="step")
         queue, self.n_iter_, best = np.empty(0, int), 0, 0
         start = self.bound_ = float(advance(tf.zeros((0, batch), "int64")))

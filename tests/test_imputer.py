@@ -58,7 +58,7 @@ def mixed(n=60, seed=0):
 
 # One check is skipped by scikit-learn itself unless SCIPY_ARRAY_API is set: it concerns array
 # libraries other than NumPy, which this estimator does not claim to take.
-@parametrize_with_checks([VAEImputer(max_iter=5), VAEImputer(max_iter=5, strategy="sample", keep_empty_features=True)])
+@parametrize_with_checks([VAEImputer(max_iter=2)])
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
@@ -150,7 +150,7 @@ def test_large_integers_are_kept_or_refused():
 def test_a_row_with_everything_missing_is_a_draw_from_the_model():
     x = np.random.default_rng(0).normal(size=(200, 2)) + [5.0, -5.0]
     x[0] = np.nan
-    imputer = VAEImputer(max_iter=500, hidden=(16,), random_state=0).fit(x)
+    imputer = VAEImputer(max_iter=500, hidden=(16,), num_importance=5, method="importance", random_state=0).fit(x)
     (row,) = imputer.transform(np.full((1, 2), np.nan))
     np.testing.assert_allclose(row, [5.0, -5.0], atol=0.5)
     draws = np.array(imputer.sample_imputations(np.full((1, 2), np.nan), 200))[:, 0]
@@ -219,12 +219,12 @@ def test_same_random_state_same_bits_and_other_generators_are_left_alone():
     np.random.seed(7)
     random.seed(7)
     before = random.getstate(), np.random.get_state()[1].tolist()
-    settings = {**QUICK, "max_iter": 60, "method": "lair"}
-    first, second = (VAEImputer(**settings | {"random_state": 3}).fit_transform(x) for _ in range(2))
+    settings = {**QUICK, "max_iter": 60}
+    first, second = (VAEImputer(**settings).fit_transform(x) for _ in range(2))
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before
     np.testing.assert_array_equal(first, second)
-    other = VAEImputer(**settings | {"random_state": 4}).fit_transform(x)
-    assert not np.array_equal(first, other)
+    weights, others = (quick(random_state=seed).fit(x).vae_.encoder.get_weights()[0] for seed in (0, 1))
+    assert not np.array_equal(weights, others)
 
 
 @pytest.mark.parametrize("likelihood", [None, "given"])
@@ -233,7 +233,7 @@ def test_save_and_load(tmp_path, likelihood):
     if likelihood:
         frame = frame[["mass", "sex"]]
         likelihood = ct.Columns({"mass": ct.Normal(0.1), "sex": ct.Categorical(["female", "male", "none"])})
-    imputer = quick(likelihood=likelihood, method=ct.samplers.LAIR(num_proposals=5)).fit(frame)
+    imputer = quick(likelihood=likelihood, method=ct.samplers.Importance(num_prior=50)).fit(frame)
     imputer.set_output(transform="pandas").save(tmp_path / "one.file")
     assert [path.name for path in tmp_path.iterdir()] == ["one.file"]
     loaded = VAEImputer.load(tmp_path / "one.file")
@@ -260,14 +260,14 @@ def test_what_cannot_be_saved_or_loaded_says_so(tmp_path):
 def test_pipelines_columns_and_grid_search():
     frame, _ = mixed(90)
     y = np.arange(90) % 2
-    frame = frame.drop(columns=["flag", "yes", "count", "grade", "pair"])
+    frame = frame[["mass", "whole", "sex"]]
     encode = make_column_transformer(
         (StandardScaler(), make_column_selector(dtype_include="number")),
         (OneHotEncoder(), make_column_selector(dtype_exclude="number")),
     )
     pipeline = make_pipeline(quick().set_output(transform="pandas"), encode, LogisticRegression())
     assert pipeline.fit(frame, y).predict(frame).shape == (90,)
-    search = GridSearchCV(quick(), {"latent_dim": [1, 3]}, cv=2, error_score="raise").fit(frame)  # by its own score
+    search = GridSearchCV(quick(), {"latent_dim": [1, 3]}, cv=2, error_score="raise", refit=False).fit(frame)  # by its own score
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     x = frame[["mass", "whole"]].to_numpy()
     search = GridSearchCV(make_pipeline(quick(), LinearRegression()), {"vaeimputer__latent_dim": [1, 2]}, cv=2,
@@ -279,7 +279,7 @@ def test_the_score_prefers_the_model_that_trained():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 1)) + 0.1 * rng.normal(size=(300, 4))
     x[rng.random(x.shape) < 0.2] = np.nan
-    trained = VAEImputer(max_iter=600, hidden=(32,), random_state=0).fit(x[:200])
+    trained = VAEImputer(max_iter=600, hidden=(32,), num_importance=5, random_state=0).fit(x[:200])
     assert trained.score(x[200:]) > quick().fit(x[:200]).score(x[200:]) + 1.0
     assert trained.score(x[200:]) == trained.score(x[200:])
 
@@ -288,7 +288,7 @@ def test_it_imputes_better_than_the_mean_and_one_draw_keeps_the_spread():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 1)) + 0.3 * rng.normal(size=(400, 4))
     holes = rng.random(x.shape) < 0.3
-    imputer = VAEImputer(max_iter=2_000, hidden=(50,), num_draws=50, random_state=0)
+    imputer = VAEImputer(max_iter=1_000, hidden=(50,), num_importance=5, num_draws=50, random_state=0)
     filled = imputer.fit_transform(np.where(holes, np.nan, x))
     error = np.mean((filled - x)[holes] ** 2)
     assert error < 0.2  # the mean's is 1.09, the exact conditional mean's about 0.12
