@@ -69,7 +69,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     patience : int
         Stop after so many steps without a better bound; the best weights are kept.
     method : str or method object
-        How to draw, as in `sample_conditional`.
+        How to draw, as in `sample_conditional`. ``"lair"`` costs least for a few draws of many rows;
+        ``"tempered_smc"`` is the safer one where many columns pin down many latent dimensions.
     keep_empty_features : bool
         A column without any observed value cannot be learned. False leaves it out of the result,
         True returns it as it came, holes included. Either way `fit` warns.
