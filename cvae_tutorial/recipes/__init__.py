@@ -16,7 +16,7 @@ from .fresh_rows import FreshRows
 _FILES = {
     "two_ridges": ("two_ridges", {}),
     "paths_rough": ("paths", {"hurst": 0.25}),
-    "paths_brownian": ("paths", {"hurst": 0.5}),
+    "paths_brownian": ("paths", {"hurst": 0.5, "latent_dim": 24}),
     "penguins": ("penguins", {}),
     "breast_cancer": ("breast_cancer", {}),
     **{f"breast_cancer_{mask}": ("breast_cancer", {"mask": mask}) for mask in (1235, 1236, 1237, 1238)},
