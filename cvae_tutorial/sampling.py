@@ -140,7 +140,9 @@ class ConditionalDraws:
                 for j in np.flatnonzero(~self.evidence.observed[row]):
                     chains = self.chains[row, :, :, j].astype(float)
                     # A column that no chain ever moved has no within-chain variance.
-                    out[i, j] = np.nan if np.ptp(chains) == 0 else float(statistic(chains))
+                    with warnings.catch_warnings(), np.errstate(all="ignore"):
+                        warnings.simplefilter("ignore")  # ArviZ's, of chains that stand still
+                        out[i, j] = np.nan if np.ptp(chains) == 0 else float(statistic(chains))
         return out
 
     def summary(self):
