@@ -229,7 +229,9 @@ def test_saved_and_loaded_without_loss(small, tmp_path):
     assert isinstance(again, ct.VAE) and again.feature_names == vae.feature_names
     assert again.likelihood == vae.likelihood and again.num_importance == 5
     assert all((a == b).all() for a, b in zip(again.get_weights(), vae.get_weights(), strict=True))
-    drawn = [ct.sample_conditional(m, {"sex": "m"}, 200, seed=0, progress=False).values for m in (vae, again)]
+    # LAIR: the other graph that TensorFlow makes of another model may round a last bit differently,
+    # and tempering passes a bit on to every later move.
+    drawn = [ct.sample_conditional(m, {"sex": "m"}, 200, "lair", seed=0, progress=False).values for m in (vae, again)]
     assert drawn[0].tobytes() == drawn[1].tobytes()
     before = again.adapted.numpy(), again.shift.numpy()
     again.fit(frame, epochs=1, verbose=0)  # trains on, with the units it has
