@@ -9,14 +9,14 @@
 
 from . import _quiet  # noqa: F401  (before TensorFlow)
 from . import distances, exact, likelihoods, samplers
-from .checkpoints import checkpoint_card, load_vae, save_vae
+from .recipes.checkpoints import checkpoint_card, load_vae, save_vae
 from .evidence import Evidence
-from .imputer import VAEImputer
+from .tables.imputer import VAEImputer
 from .likelihoods import Bernoulli, Categorical, Columns, Normal
-from .mixture import GaussianMixture, fractional_brownian_motion, two_ridges
+from .truth.mixture import GaussianMixture, fractional_brownian_motion, two_ridges
 from .recipes import FreshRows
 from .sampling import ConditionalDraws, SamplingWarning, conditional_sampler, sample_conditional
-from .vae import VAE, KLWarmup, LatentVariableModel, WrappedVAE, wrap
+from .model import VAE, KLWarmup, LatentVariableModel, WrappedVAE, wrap
 
 __all__ = [
     "Bernoulli", "Categorical", "Columns", "ConditionalDraws", "Evidence", "FreshRows",

@@ -6,8 +6,8 @@ import argparse
 import time
 from pathlib import Path
 
-from .distances import iid_floor, wasserstein
-from .mixture import two_ridges
+from .truth.distances import iid_floor, wasserstein
+from .truth.mixture import two_ridges
 from .recipes import RECIPES, rebuild
 from .recipes.two_ridges import train as train_two_ridges
 from .sampling import SamplingWarning, conditional_sampler, sample_conditional

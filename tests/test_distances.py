@@ -14,7 +14,7 @@ from cvae_tutorial.distances import (
     mode_weight_error,
     wasserstein,
 )
-from cvae_tutorial.mixture import GaussianMixture, two_ridges
+from cvae_tutorial.truth.mixture import GaussianMixture, two_ridges
 
 
 def normal(loc=0.0, scale=1.0):
@@ -113,7 +113,7 @@ def test_energy_distance_in_blocks_is_the_same(monkeypatch):
     pairs = [np.linalg.norm(a[:, None] - b[None], axis=-1).mean() for a, b in ((x, y), (x, x), (y, y))]
     whole = energy_distance(x, y)
     assert whole == pytest.approx(2 * pairs[0] - pairs[1] - pairs[2], rel=1e-10)
-    monkeypatch.setattr("cvae_tutorial.distances._BLOCK", 100)
+    monkeypatch.setattr("cvae_tutorial.truth.distances._BLOCK", 100)
     assert energy_distance(x, y) == pytest.approx(whole, rel=1e-10)
     assert energy_distance(x, x) == pytest.approx(0, abs=1e-12)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from cvae_tutorial.mixture import GaussianMixture, fractional_brownian_motion, split_observed, two_ridges
+from cvae_tutorial.truth.mixture import GaussianMixture, fractional_brownian_motion, split_observed, two_ridges
 
 
 def random_mixture(seed, num_components=3, d=4, spread=2.0):

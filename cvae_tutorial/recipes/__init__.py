@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import time
 
-from ..checkpoints import save_vae
+from .checkpoints import save_vae
 from .fresh_rows import FreshRows
 
 # The file of each checkpoint, and the settings that tell checkpoints of one file apart.

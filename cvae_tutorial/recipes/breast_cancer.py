@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from ..likelihoods import Normal
-from ..vae import VAE
+from ..model import VAE
 
 MASKS = (1234, 1235, 1236, 1237, 1238)  # the first is that of MIWAE's own notebook
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from ..likelihoods import Bernoulli
-from ..vae import VAE, KLWarmup
+from ..model import VAE, KLWarmup
 from .fresh_rows import FreshRows
 
 SIDE = 28

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 
 from ..likelihoods import Normal
-from ..mixture import fractional_brownian_motion
-from ..vae import VAE
+from ..truth.mixture import fractional_brownian_motion
+from ..model import VAE
 from .fresh_rows import FreshRows
 
 

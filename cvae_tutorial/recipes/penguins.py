@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from ..likelihoods import Categorical, Columns, Normal
-from ..vae import VAE
+from ..model import VAE
 
 
 def table():

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .vae import VAE
+from ..model import VAE
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
 def load_vae(name, directory=WEIGHTS):

@@ -17,11 +17,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .evidence import column_label, to_array
-from .likelihoods import Bernoulli, Categorical, Columns, Normal
-from .samplers import METHODS
-from .sampling import SamplingWarning, _as_method, sample_conditional
-from .vae import VAE
+from ..evidence import column_label, to_array
+from ..likelihoods import Bernoulli, Categorical, Columns, Normal
+from ..samplers import METHODS
+from ..sampling import SamplingWarning, _as_method, sample_conditional
+from ..model import VAE
 
 _ROUND = 50  # gradient steps between two looks at the held-out rows
 _MAX_HELD_OUT = 5_000

@@ -1,0 +1,1 @@
+"""Exact answers, and distances from them: what the samplers are measured against."""
