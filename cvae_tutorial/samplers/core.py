@@ -109,7 +109,7 @@ def take(tree, index):
 
 def resample(log_weight, num_samples, seed, systematic=False):
     """Indices (n, k) drawn in proportion to exp(log_weight) (n, m): multinomial resampling, or
-    systematic resampling, which keeps a rare mode when k is small (the indices are then sorted)."""
+    systematic resampling, which keeps a rare mode when k is small."""
     weight = tf.exp(tf.cast(log_weight - tf.reduce_max(log_weight, -1, keepdims=True), "float64"))
     cumulative = tf.cumsum(weight, axis=-1)
     rows = tf.shape(weight)[0]
@@ -120,4 +120,10 @@ def resample(log_weight, num_samples, seed, systematic=False):
     else:
         uniform = tf.random.stateless_uniform((rows, num_samples), seed, dtype="float64")
     index = tf.searchsorted(cumulative, uniform * cumulative[:, -1:], side="right")
-    return tf.minimum(index, tf.shape(weight)[1] - 1)
+    index = tf.minimum(index, tf.shape(weight)[1] - 1)
+    if systematic:
+        # The comb returns them sorted, and its ends over-represent what is rare: whoever reads the
+        # first of them, or every tenth, must meet each with the same probability.
+        order = tf.argsort(tf.random.stateless_uniform((rows, num_samples), seed + [0, 1]), axis=-1)
+        index = tf.gather(index, order, batch_dims=1)
+    return index
