@@ -10,18 +10,19 @@
 from . import _quiet  # noqa: F401  (before TensorFlow)
 from . import distances, exact, likelihoods, samplers
 from .recipes.checkpoints import checkpoint_card, load_vae, save_vae
+from .draws import ConditionalDraws, Finding, SamplingWarning, diagnose
 from .evidence import Evidence
 from .tables.imputer import VAEImputer
 from .likelihoods import Bernoulli, Categorical, Columns, Normal
 from .truth.mixture import GaussianMixture, fractional_brownian_motion, two_ridges
 from .recipes import FreshRows
-from .sampling import ConditionalDraws, SamplingWarning, conditional_sampler, sample_conditional
+from .sampling import conditional_sampler, sample_conditional
 from .model import VAE, KLWarmup, LatentVariableModel, WrappedVAE, wrap
 
 __all__ = [
-    "Bernoulli", "Categorical", "Columns", "ConditionalDraws", "Evidence", "FreshRows",
+    "Bernoulli", "Categorical", "Columns", "ConditionalDraws", "Evidence", "Finding", "FreshRows",
     "GaussianMixture", "KLWarmup", "LatentVariableModel", "Normal", "SamplingWarning", "VAE",
-    "VAEImputer", "WrappedVAE", "checkpoint_card", "conditional_sampler", "distances", "exact",
+    "VAEImputer", "WrappedVAE", "checkpoint_card", "conditional_sampler", "diagnose", "distances", "exact",
     "fractional_brownian_motion", "likelihoods", "load_vae", "sample_conditional", "samplers",
     "save_vae", "two_ridges", "wrap",
 ]

@@ -10,7 +10,8 @@ from .truth.distances import iid_floor, wasserstein
 from .truth.mixture import two_ridges
 from .recipes import RECIPES, rebuild
 from .recipes.two_ridges import train as train_two_ridges
-from .sampling import SamplingWarning, conditional_sampler, sample_conditional
+from .draws import SamplingWarning
+from .sampling import conditional_sampler, sample_conditional
 
 
 def main(arguments=None):

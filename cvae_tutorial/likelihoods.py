@@ -14,14 +14,25 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .seeds import normal, split, uniform
+
 _LOG_2PI = math.log(2.0 * math.pi)
-_LOWEST = -1e30  # the log density of "impossible": finite, so that weights never become NaN
+LOWEST = -1e30  # the log density of "impossible": finite, so that weights never become NaN
 
 _serializable = keras.saving.register_keras_serializable(package="cvae_tutorial")
 
 
 class _Settings:
     """Dataclass fields as a Keras configuration, so that a saved VAE keeps its likelihood."""
+
+    draws_by_row = True  # `sample` takes a RowSeed, too
+    is_number = True
+
+    def kind(self, j):
+        return self
+
+    def decode(self, values):
+        return values
 
     def get_config(self):
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -34,7 +45,7 @@ class _Settings:
 def log_normal(x, loc, scale):
     """Elementwise log N(x; loc, scale²), never below -1e30."""
     return tf.maximum(
-        -0.5 * tf.square((x - loc) / scale) - tf.math.log(scale) - 0.5 * _LOG_2PI, _LOWEST
+        -0.5 * tf.square((x - loc) / scale) - tf.math.log(scale) - 0.5 * _LOG_2PI, LOWEST
     )
 
 
@@ -102,7 +113,7 @@ class Normal(_Settings):
     def sample(self, parameters, seed):
         """One draw per column, (..., d); ``seed`` is a pair of integers."""
         loc, scale = parameters
-        return loc + scale * tf.random.stateless_normal(tf.shape(loc), seed)
+        return loc + scale * normal(tf.shape(loc), seed)
 
     def mean(self, parameters):
         """Mean per column, (..., d)."""
@@ -122,6 +133,9 @@ class Bernoulli(_Settings):
     """
 
     from_logits: bool = False
+
+    def decode(self, values):
+        return values.astype(int)
 
     def num_inputs(self, num_features):
         return num_features
@@ -148,8 +162,8 @@ class Bernoulli(_Settings):
         return x * parameters - tf.nn.softplus(parameters)
 
     def sample(self, parameters, seed):
-        uniform = tf.random.stateless_uniform(tf.shape(parameters), seed)
-        return tf.cast(uniform < tf.sigmoid(parameters), parameters.dtype)
+        draws = uniform(tf.shape(parameters), seed)
+        return tf.cast(draws < tf.sigmoid(parameters), parameters.dtype)
 
     def mean(self, parameters):
         return tf.sigmoid(parameters)
@@ -167,6 +181,15 @@ class Categorical(_Settings):
     """
 
     categories: int | tuple[Hashable, ...]
+
+    is_number = False
+
+    def decode(self, values):
+        if isinstance(self.categories, int | np.integer):
+            return values.astype(int)
+        categories = np.empty(len(self.categories), dtype=object)
+        categories[:] = self.categories
+        return categories[values.astype(int)]
 
     def __post_init__(self):
         if not isinstance(self.categories, int | np.integer):
@@ -207,8 +230,7 @@ class Categorical(_Settings):
 
     def sample(self, parameters, seed):
         # Gumbel-max: the largest of logits + Gumbel noise is a draw from the softmax.
-        uniform = tf.random.stateless_uniform(tf.shape(parameters), seed, minval=1e-20)
-        gumbel = -tf.math.log(-tf.math.log(uniform))
+        gumbel = -tf.math.log(-tf.math.log(tf.maximum(uniform(tf.shape(parameters), seed), 1e-20)))
         return tf.cast(tf.argmax(parameters + gumbel, axis=-1)[..., None], parameters.dtype)
 
     def mean(self, parameters):
@@ -246,6 +268,7 @@ class Columns:
             if isinstance(kind, type) or not hasattr(kind, "constrain"):
                 raise TypeError(f"Columns needs a likelihood object such as Normal() for each column, got {kind!r}")
         self.kinds = kinds
+        self.draws_by_row = all(kind.draws_by_row for kind in kinds)
         # Columns of one kind are handled together; a categorical column stands alone.
         groups = {}
         for index, kind in enumerate(kinds):
@@ -299,6 +322,9 @@ class Columns:
                 kinds[name] = Categorical(tuple(categories))
         return cls(kinds)
 
+    def kind(self, j):
+        return self.kinds[j]
+
     def num_inputs(self, num_features):
         return sum(kind.num_inputs(len(columns)) for kind, columns in self._groups)
 
@@ -341,8 +367,8 @@ class Columns:
 
     def sample(self, parameters, seed):
         return self._gather(
-            kind.sample(part, tf.random.fold_in(seed, group))
-            for group, (part, (kind, _)) in enumerate(zip(parameters, self._groups, strict=True))
+            kind.sample(part, own)
+            for part, own, (kind, _) in zip(parameters, split(seed, len(self._groups)), self._groups, strict=True)
         )
 
     def mean(self, parameters):

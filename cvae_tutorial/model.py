@@ -433,3 +433,32 @@ def _apply(network, x):
         return tf.cast(network(x), "float32")
     rows = tf.cast(network(tf.reshape(x, (-1, x.shape[-1]))), "float32")
     return tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [rows.shape[-1]]], 0))
+
+
+def num_features(model) -> int:
+    """Columns of a model, d."""
+    if hasattr(model, "num_features"):
+        return int(model.num_features)
+    z = np.zeros((1, model.latent_dim), np.float32)
+    return int(model.likelihood.mean(model.decode(z)).shape[-1])
+
+
+def feature_names(model):
+    """Column names of a model, or None."""
+    return getattr(model, "feature_names", None) or getattr(model.likelihood, "names", None)
+
+
+def check_model(model):
+    for name in ("latent_dim", "encode", "decode", "likelihood"):
+        if isinstance(model, type) or not hasattr(model, name):
+            raise TypeError(f"model must be a VAE, a wrapped one or have {name!r} like them, got {model!r}")
+
+
+def width(model) -> int:
+    """Floats that both networks hold for one row: the sum of their layers' widths."""
+    width = 0
+    for network in (getattr(model, "encoder", None), getattr(model, "decoder", None)):
+        for layer in getattr(network, "layers", []):
+            outputs = tf.nest.flatten(layer.output)
+            width += sum(math.prod(int(size or 1) for size in output.shape[1:]) for output in outputs)
+    return max(width, 256)

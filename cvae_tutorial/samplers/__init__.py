@@ -1,18 +1,7 @@
-"""The methods, one file each.
-
-A method is a frozen dataclass of its settings with two functions. ``init(model, observed,
-num_chains, num_steps, seed, start)`` returns a state; ``step(model, observed, state, seed)`` returns
-the next state and an ``Info``. Tensors have axes (n rows, C chains, ...). A chain's state has the
-completion ``x``; a weighted method's state has ``particles``, draws of z with unnormalised log
-weights, which are pooled over chains and steps, resampled and decoded at the end.
-
-A method of your own needs the same two functions and the class attributes ``exact``, ``weighted``,
-``calls``, and for chains ``warmup``, ``thin``, ``draws_per_chain``, for weighted draws
-``oversampling`` and ``num_steps``. A chain that needs a number of steps of its own before its
-warm-up says when it is ready with ``finished(state)``.
-"""
+"""The methods, one file each, and the protocol of one's own (`base`)."""
 
 from .adaptive_collapsed import AdaptiveCollapsed
+from .base import Chain, Info, Particles, Plan, Population, Sampler, Target, Weighted
 from .importance import Importance
 from .lair import LAIR
 from .metropolis_within_gibbs import MetropolisWithinGibbs
@@ -20,7 +9,7 @@ from .one_pass import OnePass
 from .pseudo_gibbs import PseudoGibbs
 from .tempered_smc import TemperedSMC
 
-METHODS = {
+METHODS: dict[str, type[Sampler]] = {
     "one_pass": OnePass,
     "pseudo_gibbs": PseudoGibbs,
     "metropolis_within_gibbs": MetropolisWithinGibbs,
@@ -30,4 +19,30 @@ METHODS = {
     "tempered_smc": TemperedSMC,
 }
 
-__all__ = ["METHODS", *(cls.__name__ for cls in METHODS.values())]
+
+def as_sampler(method: str | Sampler) -> Sampler:
+    """The sampler of a name, or the settings object itself.
+
+    Raises
+    ------
+    ValueError
+        For a name that no method has.
+    TypeError
+        For anything else that is not a `Sampler`.
+    """
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+        return METHODS[method]()
+    if not isinstance(method, Sampler):
+        raise TypeError(
+            f"method must be a name or a settings object such as samplers.LAIR(), got {method!r}; "
+            "a sampler of your own derives from samplers.Chain, Weighted or Population"
+        )
+    return method
+
+
+__all__ = [
+    "METHODS", *(cls.__name__ for cls in METHODS.values()),
+    "Chain", "Info", "Particles", "Plan", "Population", "Sampler", "Target", "Weighted", "as_sampler",
+]

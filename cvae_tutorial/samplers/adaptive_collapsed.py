@@ -8,22 +8,12 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from .core import (
-    Info,
-    encode,
-    impute,
-    impute_from_prior,
-    log_gamma,
-    log_prior,
-    log_q,
-    metropolis_test,
-    select,
-)
-from .metropolis_within_gibbs import init
+from .base import Chain, Info, count, log_prior, log_q, metropolis_test, select
+from .metropolis_within_gibbs import begin
 
 
 @dataclass(frozen=True)
-class AdaptiveCollapsed:
+class AdaptiveCollapsed(Chain):
     """Metropolis-Hastings on z alone, with a proposal built from the chain's own past.
 
     The target is p(z | x_o): x_m is integrated out of the acceptance, so a new z need not suit the
@@ -52,12 +42,10 @@ class AdaptiveCollapsed:
     prior_probability: float = 0.3
     num_marginal: int = 50
 
-    exact = True
-    weighted = False
-    warmup, thin, draws_per_chain = 500, 50, 4
-    calls = (1, 1)
+    default_warmup, default_thin, draws_per_chain = 500, 50, 4
 
     def __post_init__(self):
+        super().__post_init__()
         if not 0.0 < self.prior_probability <= 1.0:
             raise ValueError(f"prior_probability must be in (0, 1], got {self.prior_probability}")
         if self.num_marginal < 0:
@@ -72,15 +60,16 @@ class AdaptiveCollapsed:
         available: Any  # (n, C), how many of them the proposal may use
         newest: Any  # slot of the newest completion
 
-    def init(self, model, observed, num_chains, num_steps, seed, start=None):
-        x, z, parameters, _ = init(model, observed, num_chains, seed, start)
-        marginal = impute_from_prior(model, observed, num_chains * self.num_marginal, seed + [0, 1])
+    def init(self, target, plan, seed, start=None):
+        of_first, of_marginal = seed.split()
+        x, z, parameters, _ = begin(target, plan, of_first, start)
+        marginal = target.guess(plan.num_chains * self.num_marginal, of_marginal)
         shape = tf.shape(x)
         marginal = tf.reshape(marginal, tf.stack([shape[0], self.num_marginal, shape[1], shape[2]]))
-        empty = tf.zeros(tf.concat([[num_steps], shape], 0))
+        empty = tf.zeros(tf.concat([[plan.num_steps], shape], 0))
         history = tf.concat([tf.transpose(marginal, (1, 0, 2, 3)), x[None], empty], 0)
-        gamma = log_gamma(model, observed, z, parameters)
         available = tf.fill(shape[:2], self.num_marginal + 1)
+        gamma = target.log_gamma(z, parameters)
         return self.State(x, z, parameters, gamma, history, available, tf.constant(self.num_marginal))
 
     def log_proposal(self, z, loc, scale):
@@ -91,24 +80,24 @@ class AdaptiveCollapsed:
             return prior
         return tf.reduce_logsumexp([math.log1p(-epsilon) + log_q(z, loc, scale), prior], axis=0)
 
-    def step(self, model, observed, state, seed):
-        seeds = [seed + [0, i] for i in range(4)]
+    def step(self, target, state, seed):
+        of_slot, of_z, of_test, of_x = seed.split(4)
         # 1. Draw a completion x~ uniformly from this chain's available history, or with
         #    probability epsilon from its marginal part. Neither depends on the current z.
-        shape = tf.concat([[3], tf.shape(state.available)], 0)
-        place, explore, from_prior = tf.unstack(tf.random.stateless_uniform(shape, seeds[0]), num=3)
+        uniform = of_slot.uniform(tf.concat([[3], tf.shape(state.available)[1:]], 0))
+        place, explore, from_prior = tf.unstack(uniform, num=3, axis=1)
         span = state.available
         if self.num_marginal:
             span = tf.where(explore < self.prior_probability, self.num_marginal, span)
         slot = tf.minimum(tf.cast(place * tf.cast(span, "float32"), "int32"), span - 1)
         x = _take_slots(state.history, slot)
         # 2. Propose z' from the encoder at x~, or with probability epsilon from the prior.
-        loc, scale = encode(model, x)
-        noise = tf.random.stateless_normal(tf.shape(loc), seeds[1])
+        loc, scale = target.encode(x)
+        noise = of_z.normal(tf.shape(loc)[1:])
         from_prior = (from_prior < self.prior_probability)[..., None]
         z = tf.where(from_prior, noise, loc + scale * noise)
-        parameters = model.decode(z)
-        gamma = log_gamma(model, observed, z, parameters)
+        parameters, calls = target.decode(z), count(z)
+        gamma = target.log_gamma(z, parameters)
         # 3. Accept with the same x~ in both proposal densities, and observed columns only.
         log_ratio = (
             gamma
@@ -116,19 +105,23 @@ class AdaptiveCollapsed:
             + self.log_proposal(state.z, loc, scale)
             - self.log_proposal(z, loc, scale)
         )
-        accepted, probability = metropolis_test(log_ratio, seeds[2])
+        accepted, probability = metropolis_test(log_ratio, of_test)
         # 4. Leaving z releases the completions that it made.
         available = tf.where(accepted, state.newest + 1, state.available)
         z, parameters, gamma = select(
             accepted, (z, parameters, gamma), (state.z, state.parameters, state.log_gamma)
         )
         # 5. Complete the row from z and append it to the history.
-        x = impute(model, observed, parameters, seeds[3])
+        x = target.impute(parameters, of_x)
         # In place: a copy of the whole history in every step would cost more than the networks.
         # x was made from what step 1 read, so the write comes after the reading.
         history = tf.raw_ops.InplaceUpdate(x=state.history, i=[state.newest + 1], v=x[None])
         state = self.State(x, z, parameters, gamma, history, available, state.newest + 1)
-        return state, Info(probability)
+        return state, Info(probability, calls, calls)
+
+    def memory(self, target, plan):
+        history = self.num_marginal + 1 + plan.num_steps
+        return super().memory(target, plan) + 2 * history * target.num_features
 
 
 def _take_slots(history, slot):

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from .core import Info, clamp, draw_normal, encode, impute_from_prior, log_gamma, log_prior, log_q
+from .base import Info, Particles, Weighted, count, draw_normal, log_prior, log_q, untested
 
 
-class Particles(NamedTuple):
-    z: Any  # (n, C, P, l)
-    log_weight: Any  # (n, C, P), unnormalised
-
-
-def propose(model, observed, x, num_prior, seed):
+def propose(target, x, num_prior, seed):
     """Draw one z from the encoder at each of K completions and R from the prior, and weigh them.
 
     Every draw is weighed against the whole mixture (the balance heuristic),
@@ -24,28 +18,30 @@ def propose(model, observed, x, num_prior, seed):
 
     Parameters
     ----------
+    target : Target
     x : tensor (n, C, K, d)
         Completions; K may be 0.
+    num_prior : int
+        R, at least 1 if K is 0.
+    seed : RowSeed
 
     Returns
     -------
     particles : Particles, with P = K + R
     parameters : of p(x | z), with leading axes (n, C * P)
     """
-    seeds = [seed + [0, i] for i in range(2)]
-    num_rows, num_chains, num_encoders = tf.unstack(tf.shape(x)[:3])
-    prior_shape = tf.stack([num_rows, num_chains, num_prior, model.latent_dim])
-    z = tf.random.stateless_normal(prior_shape, seeds[0])
-    if x.shape[2] != 0:
-        loc, scale = encode(model, x)
-        z = tf.concat([draw_normal(loc, scale, seeds[1]), z], axis=2)
-        proposal = log_mixture(z, loc, scale, num_prior)
-    else:
+    of_prior, of_encoders = seed.split()
+    num_rows, num_chains = tf.shape(x)[0], tf.shape(x)[1]
+    z = of_prior.normal(tf.stack([num_chains, num_prior, target.latent_dim]))
+    if x.shape[2] == 0:
         proposal = log_prior(z)
-    num_particles = num_encoders + num_prior
-    flat = tf.reshape(z, (num_rows, num_chains * num_particles, model.latent_dim))
-    parameters = model.decode(flat)
-    gamma = tf.reshape(log_gamma(model, observed, flat, parameters), tf.shape(proposal))
+    else:
+        loc, scale = target.encode(x)
+        z = tf.concat([draw_normal(loc, scale, of_encoders), z], axis=2)
+        proposal = log_mixture(z, loc, scale, num_prior)
+    flat = tf.reshape(z, tf.stack([num_rows, -1, target.latent_dim]))
+    parameters = target.decode(flat)
+    gamma = tf.reshape(target.log_gamma(flat, parameters), tf.shape(proposal))
     return Particles(z, gamma - proposal), parameters
 
 
@@ -61,14 +57,13 @@ def log_mixture(z, loc, scale, num_prior):
     residual = (z[..., None] - centre) * precision  # (n, C, P, l, K)
     constant = log_q(loc, loc, scale)[:, :, None]
     encoders = tf.maximum(constant - 0.5 * tf.reduce_sum(tf.square(residual), -2), -1e30)
-    total = tf.reduce_logsumexp(encoders, -1)
-    if num_prior:
-        total = tf.reduce_logsumexp([total, log_prior(z) + math.log(num_prior)], axis=0)
+    prior = log_prior(z) + tf.math.log(tf.cast(num_prior, "float32"))  # -inf without proposals from it
+    total = tf.reduce_logsumexp([tf.reduce_logsumexp(encoders, -1), prior], axis=0)
     return total - tf.math.log(tf.cast(tf.shape(loc)[2] + num_prior, "float32"))
 
 
 @dataclass(frozen=True)
-class Importance:
+class Importance(Weighted):
     """Draw z from a fixed proposal, weigh it by p(z) p(x_o | z) / proposal(z), resample.
 
     Consistent as the number of proposals grows. The effective sample size falls as more columns
@@ -94,40 +89,41 @@ class Importance:
     num_prior: int = 100
     oversampling: int = 40
 
-    exact = True
-    weighted = True
-    num_steps = 1
-
     def __post_init__(self):
+        super().__post_init__()
         if self.num_encoders < 0 or self.num_prior < 1 or self.oversampling < 1:
             raise ValueError("num_encoders must be at least 0, num_prior and oversampling at least 1")
 
     @property
-    def calls(self):
-        return self.num_encoders, self.num_encoders + self.num_prior
+    def num_particles(self):
+        return self.num_encoders + self.num_prior
+
+    def plan(self, num_samples):
+        sampler, plan = super().plan(num_samples)
+        return sampler, plan._replace(num_encoders=self.num_encoders, num_prior=self.num_prior)
 
     class State(NamedTuple):
         x: Any  # completions of the encoders (n, C, K, d), fixed
         particles: Any
 
-    def init(self, model, observed, num_chains, num_steps, seed, start=None):
-        x = complete(model, observed, num_chains, self.num_encoders, seed, start)
-        return self.State(x, empty_particles(model, x, self.num_encoders + self.num_prior))
+    def init(self, target, plan, seed, start=None):
+        if self.num_encoders:
+            x = in_groups(target, plan.num_chains, self.num_encoders, seed, start)
+        else:
+            x = tf.zeros(tf.stack([tf.shape(target.values)[0], plan.num_chains, 0, target.num_features]))
+        return self.State(x, no_particles(x, self.num_particles, target.latent_dim))
 
-    def step(self, model, observed, state, seed):
-        particles, _ = propose(model, observed, state.x, self.num_prior, seed)
-        return self.State(state.x, particles), Info(tf.ones(tf.shape(particles.z)[:2]))
+    def step(self, target, state, seed):
+        particles, _ = propose(target, state.x, self.num_prior, seed)
+        return self.State(state.x, particles), Info(untested(particles.z), count(state.x), count(particles.z))
 
 
-def complete(model, observed, num_chains, per_chain, seed, start=None):
+def in_groups(target, num_chains, per_chain, seed, start=None):
     """First completions (n, C, K, d): draws from the prior, or rows of ``start`` (n, C * K, d)."""
-    if start is None:
-        start = impute_from_prior(model, observed, num_chains * per_chain, seed)
-    shape = tf.shape(start)
-    x = tf.reshape(clamp(observed, start), tf.stack([shape[0], num_chains, per_chain, shape[2]]))
-    return tf.ensure_shape(x, (None, None, per_chain, None))
+    x = target.complete(num_chains * per_chain, seed, start)
+    return tf.reshape(x, tf.stack([tf.shape(x)[0], num_chains, per_chain, target.num_features]))
 
 
-def empty_particles(model, x, num_particles):
+def no_particles(x, num_particles, latent_dim):
     shape = tf.concat([tf.shape(x)[:2], [num_particles]], 0)
-    return Particles(tf.zeros(tf.concat([shape, [model.latent_dim]], 0)), tf.zeros(shape))
+    return Particles(tf.zeros(tf.concat([shape, [latent_dim]], 0)), tf.zeros(shape))

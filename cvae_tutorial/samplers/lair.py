@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from .core import Info, impute, resample, take
-from .importance import complete, empty_particles, propose
+from .base import Info, Particles, Weighted, count, resample, take, untested
+from .importance import in_groups, no_particles, propose
 
 
 @dataclass(frozen=True)
-class LAIR:
+class LAIR(Weighted):
     """Importance resampling whose proposal is made of its own completions.
 
     Each step draws z from the encoder at K completions and from the prior, weighs the draws against
@@ -49,11 +49,10 @@ class LAIR:
     group_size: int | None = None
     oversampling: int = 40
 
-    exact = True
-    weighted = True
-    num_steps = 20
+    default_steps = 20
 
     def __post_init__(self):
+        super().__post_init__()
         proposals, prior = self.num_proposals or 1, self.num_prior or 0
         if min(proposals, self.oversampling) < 1 or prior < 0 or self.num_proposals == 0:
             raise ValueError("num_proposals and oversampling must be at least 1, num_prior at least 0")
@@ -62,55 +61,54 @@ class LAIR:
         ):
             raise ValueError(f"group_size must divide num_proposals={self.num_proposals}, got {self.group_size}")
 
-    def sized(self, num_samples):
-        """The settings with their defaults filled in for ``num_samples`` draws per row."""
-        proposals = self.num_proposals
+    def plan(self, num_samples):
+        proposals, prior = self.num_proposals, self.num_prior
         if proposals is None:
-            tens = math.ceil(self.oversampling * num_samples / (20 * self.num_steps))
+            tens = math.ceil(self.oversampling * num_samples / (20 * (self.num_steps or self.default_steps)))
             proposals = 10 * min(max(tens, 1), 20)
-        prior = self.num_prior
         if prior is None:
             prior = self.group_size or proposals
-        return replace(self, num_proposals=proposals, num_prior=prior)
+        sampler, plan = Weighted.plan(replace(self, num_proposals=proposals, num_prior=prior), num_samples)
+        return sampler, plan._replace(num_encoders=proposals, num_prior=sampler.num_particles - proposals)
+
+    def kernel(self):
+        kernel = super().kernel()  # the plan holds K and R, too
+        return kernel if self.group_size else replace(kernel, num_proposals=None, num_prior=None)
 
     @property
-    def num_groups(self):
-        return 1 if self.group_size is None else self.num_proposals // self.group_size
-
-    @property
-    def calls(self):
-        return self.num_proposals, self.num_proposals + self.num_groups * self.num_prior
+    def num_particles(self):
+        groups = self.num_proposals // self.group_size if self.group_size else 1
+        return self.num_proposals + groups * self.num_prior
 
     class State(NamedTuple):
         x: Any  # completions (n, C, K, d)
-        particles: Any  # weighted draws of the last step
+        particles: Any  # weighted draws of the last step, P = K + R times the groups
 
-    def init(self, model, observed, num_chains, num_steps, seed, start=None):
-        x = complete(model, observed, num_chains, self.num_proposals, seed, start)
-        return self.State(x, empty_particles(model, x, self.calls[1]))
+    def init(self, target, plan, seed, start=None):
+        x = in_groups(target, plan.num_chains, plan.num_encoders, seed, start)
+        return self.State(x, no_particles(x, plan.num_encoders + plan.num_prior, target.latent_dim))
 
-    def step(self, model, observed, state, seed):
-        seeds = [seed + [0, i] for i in (0, 2, 3)]
-        num_rows, num_chains, _, num_features = tf.unstack(tf.shape(state.x))
-        groups, size = self.num_groups, self.num_proposals // self.num_groups
+    def step(self, target, state, seed):
+        of_z, of_index, of_x = seed.split(3)
+        num_rows, num_chains, num_proposals = tf.unstack(tf.shape(state.x)[:3])
+        size = self.group_size or num_proposals
+        groups = num_proposals // size
+        num_prior = tf.shape(state.particles.log_weight)[2] // groups - size
         # 1. Deal the completions out: group g takes g, g + G, g + 2G, ...
-        x = tf.reshape(state.x, tf.stack([num_rows, num_chains, size, groups, num_features]))
+        x = tf.reshape(state.x, tf.stack([num_rows, num_chains, size, groups, target.num_features]))
         x = tf.reshape(
             tf.transpose(x, (0, 1, 3, 2, 4)),
-            tf.stack([num_rows, num_chains * groups, size, num_features]),
+            tf.stack([num_rows, num_chains * groups, size, target.num_features]),
         )
-        x = tf.ensure_shape(x, (None, None, size, state.x.shape[-1]))
         # 2. Propose from the encoders and the prior, weigh against their mixture.
-        particles, parameters = propose(model, observed, x, self.num_prior, seeds[0])
+        particles, parameters = propose(target, x, num_prior, of_z)
         # 3. Resample K of the K + R, group by group.
-        width = size + self.num_prior
-        log_weight = tf.reshape(particles.log_weight, (-1, width))
-        index = tf.reshape(resample(log_weight, size, seeds[1], systematic=True), (num_rows, num_chains * groups, size))
-        offset = width * tf.range(num_chains * groups)[None, :, None]
-        index = tf.reshape(index + offset, (num_rows, -1))
+        index = resample(particles.log_weight, size, of_index, systematic=True)
+        index += (size + num_prior) * tf.range(num_chains * groups)[:, None]
+        index = tf.reshape(index, tf.stack([num_rows, -1]))
         # 4. Complete the row from each: x_m ~ p(x_m | z).
-        x = impute(model, observed, take(parameters, index), seeds[2])
-        x = tf.reshape(x, tf.shape(state.x))
-        z = tf.reshape(particles.z, tf.stack([num_rows, num_chains, self.calls[1], model.latent_dim]))
-        log_weight = tf.reshape(particles.log_weight, tf.shape(z)[:3])
-        return self.State(x, type(particles)(z, log_weight)), Info(tf.ones(tf.shape(z)[:2]))
+        x = tf.reshape(target.impute(take(parameters, index), of_x), tf.shape(state.x))
+        shape = tf.shape(state.particles.z)
+        particles = Particles(tf.reshape(particles.z, shape), tf.reshape(particles.log_weight, shape[:3]))
+        info = Info(untested(particles.z), num_chains * num_proposals, count(particles.z))
+        return self.State(x, particles), info

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
-from .core import Info, clamp, draw_normal, encode, impute_from_prior
+from .base import Chain, Info, count, draw_normal, untested
 
 
 @dataclass(frozen=True)
-class OnePass:
+class OnePass(Chain):
     """Clamp the observed columns of a row, encode and decode once, return the decoder's *mean*.
 
     It is one step of `PseudoGibbs`, started from the marginal and stopped at once, without the
@@ -23,19 +21,15 @@ class OnePass:
     """
 
     exact = False
-    weighted = False
-    warmup, thin, draws_per_chain = 0, 1, 1
-    calls = (1, 1)  # rows through the encoder and the decoder, per chain and step
+    default_warmup, default_thin, draws_per_chain = 0, 1, 1
 
     class State(NamedTuple):
         x: Any  # (n, C, d)
 
-    def init(self, model, observed, num_chains, num_steps, seed, start=None):
-        x = impute_from_prior(model, observed, num_chains, seed) if start is None else clamp(observed, start)
-        return self.State(x)
+    def init(self, target, plan, seed, start=None):
+        return self.State(target.complete(plan.num_chains, seed, start))
 
-    def step(self, model, observed, state, seed):
-        loc, scale = encode(model, state.x)
-        z = draw_normal(loc, scale, seed)
-        x = clamp(observed, model.likelihood.mean(model.decode(z)))
-        return self.State(x), Info(tf.ones(tf.shape(z)[:2]))
+    def step(self, target, state, seed):
+        z = draw_normal(*target.encode(state.x), seed)
+        x = target.clamp(target.model.likelihood.mean(target.decode(z)))
+        return self.State(x), Info(untested(z), count(z), count(z))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .core import Info, draw_normal, encode, impute, metropolis_test
-from .metropolis_within_gibbs import State, init, log_acceptance_ratio
+from .base import Chain, Info, count, draw_normal, metropolis_test
+from .metropolis_within_gibbs import State, begin, log_acceptance_ratio
 
 
 @dataclass(frozen=True)
-class PseudoGibbs:
+class PseudoGibbs(Chain):
     """Alternate z ~ q(z | x_o, x_m) and x_m ~ p(x_m | z).
 
     It is Gibbs sampling with the encoder in place of the posterior. It has a stationary
@@ -24,22 +24,20 @@ class PseudoGibbs:
     """
 
     exact = False
-    weighted = False
-    warmup, thin, draws_per_chain = 100, 5, 10
-    calls = (1, 1)
+    default_warmup, default_thin = 100, 5
 
-    def init(self, model, observed, num_chains, num_steps, seed, start=None):
-        return init(model, observed, num_chains, seed, start)
+    def init(self, target, plan, seed, start=None):
+        return begin(target, plan, seed, start)
 
-    def step(self, model, observed, state, seed):
-        seeds = [seed + [0, i] for i in range(3)]
+    def step(self, target, state, seed):
+        of_z, of_x, of_test = seed.split(3)
         # 1. z ~ q(z | x_o, x_m)
-        loc, scale = encode(model, state.x)
-        z = draw_normal(loc, scale, seeds[0])
-        parameters = model.decode(z)
+        loc, scale = target.encode(state.x)
+        z = draw_normal(loc, scale, of_z)
+        parameters = target.decode(z)
         # 2. x_m ~ p(x_m | z)
-        x = impute(model, observed, parameters, seeds[1])
+        x = target.impute(parameters, of_x)
         # The test that the move did not have to pass.
-        log_ratio = log_acceptance_ratio(model, state, z, parameters, loc, scale)
-        _, probability = metropolis_test(log_ratio, seeds[2])
-        return State(x, z, parameters, state.iteration + 1), Info(probability)
+        log_ratio = log_acceptance_ratio(target, state, z, parameters, loc, scale)
+        _, probability = metropolis_test(log_ratio, of_test)
+        return State(x, z, parameters, state.iteration + 1), Info(probability, count(z), count(z))

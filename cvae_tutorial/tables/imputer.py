@@ -19,8 +19,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..evidence import column_label, to_array
 from ..likelihoods import Bernoulli, Categorical, Columns, Normal
-from ..samplers import METHODS
-from ..sampling import SamplingWarning, _as_method, sample_conditional
+from ..samplers import METHODS, as_sampler
+from ..draws import SamplingWarning
+from ..sampling import sample_conditional
 from ..model import VAE
 
 _ROUND = 50  # gradient steps between two looks at the held-out rows
@@ -269,7 +270,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"hidden must be a sequence of positive widths, got {self.hidden!r}")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction!r}")
-        _as_method(self.method)
+        as_sampler(self.method)
 
     def _frame(self, X, reset):
         """``X`` as a frame with columns 0, 1, ..., after scikit-learn's checks."""

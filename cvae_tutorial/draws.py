@@ -1,0 +1,321 @@
+"""Draws of a conditional (`ConditionalDraws`), and what is wrong with them (`diagnose`). ArviZ is called here alone."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .evidence import Evidence, column_index, column_label
+from .loop import MAX_STEPS
+from .samplers.base import LEAST_STATES, Sampler
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from xarray import DataTree
+
+
+class SamplingWarning(UserWarning):
+    """Chains that have not mixed, weights that have degenerated, a method that is biased here."""
+
+
+class Finding(NamedTuple):
+    """Something that is wrong with some draws.
+
+    Attributes
+    ----------
+    kind : str
+        ``"far"``, ``"not_arrived"``, ``"stuck"``, ``"weights"``, ``"not_mixed"``, ``"one_pass"`` or ``"biased"``.
+    rows : tuple of int
+        The rows of the table that it concerns.
+    message : str
+        What is wrong, and what to do about it.
+    """
+
+    kind: str
+    rows: tuple[int, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class ConditionalDraws:
+    """Draws of p(x_m | x_o), with what is needed to judge them.
+
+    Attributes
+    ----------
+    values : ndarray (s, d), or (n, s, d) for a table
+        Complete rows in data units, categories as codes; observed columns as given, to the bit.
+    evidence : Evidence
+        What was observed.
+    method : Sampler
+        The method and its settings, those left to their default filled in.
+    acceptance : ndarray (n,)
+        Mean Metropolis acceptance probability; for pseudo-Gibbs what it would have been; NaN for
+        methods without that test.
+    encoder_calls, decoder_calls : int
+        Rows sent through each network by the steps and the final decoding. What starts the chains
+        is not counted.
+    chains : ndarray (n, C, t, d) or None
+        Kept states of the C chains (methods that run chains).
+    log_weights : ndarray (n, m) or None
+        Unnormalised log importance weights of the pool that was resampled (weighted methods).
+    arrived : ndarray of bool (n,)
+        Whether a method that goes on until it is ready became so.
+    model_range : ndarray (2, d)
+        Lowest and highest value of each column among some joint draws of the model; NaN for categories.
+    seconds : float
+        Wall time.
+    """
+
+    values: np.ndarray
+    evidence: Evidence
+    method: Sampler
+    acceptance: np.ndarray
+    encoder_calls: int
+    decoder_calls: int
+    chains: np.ndarray | None = field(repr=False)
+    log_weights: np.ndarray | None = field(repr=False)
+    arrived: np.ndarray
+    model_range: np.ndarray
+    seconds: float
+    likelihood: Any = field(repr=False)
+
+    def __repr__(self) -> str:
+        rows = "" if self.evidence.single else f"{len(self.evidence.values)} rows x "
+        return (
+            f"ConditionalDraws({rows}{self.values.shape[-2]} draws x {self.values.shape[-1]} columns, "
+            f"{self.method}, {self.seconds:.2f} s)"
+        )
+
+    @property
+    def _rows(self) -> np.ndarray:
+        return self.values[None] if self.evidence.single else self.values
+
+    def column(self, column) -> np.ndarray:
+        """Draws of one column, by index or name: (s,) or (n, s). Categories stay codes."""
+        return self.values[..., column_index(column, self.values.shape[-1], self.evidence.names)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Draws as a pandas DataFrame in the user's units and category names, one line per draw.
+
+        Index: ``draw``, or ``row`` and ``draw`` for a table.
+        """
+        import pandas as pd
+
+        rows = self._rows
+        n, s, d = rows.shape
+        names = self.evidence.names or range(d)
+        flat = rows.reshape(n * s, d)
+        columns = {name: self.likelihood.kind(j).decode(flat[:, j]) for j, name in enumerate(names)}
+        index = pd.MultiIndex.from_product([range(n), range(s)], names=["row", "draw"])
+        frame = pd.DataFrame(columns, index=index)
+        return frame.droplevel("row") if self.evidence.single else frame
+
+    @cached_property
+    def importance_ess(self) -> np.ndarray:
+        """Effective size (sum w)² / sum w² of the weighted pool, per row (n,); NaN for chains."""
+        if self.log_weights is None:
+            return np.full(len(self._rows), np.nan)
+        weights = np.exp(self.log_weights - self.log_weights.max(axis=1, keepdims=True), dtype=float)
+        return weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
+
+    @cached_property
+    def pareto_k(self) -> np.ndarray:
+        """Shape of the weights' tail, per row (n,): above 0.7 the weights have failed; NaN for chains.
+
+        Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling.
+        """
+        return self._pareto_k(range(len(self._rows)))
+
+    @cached_property
+    def r_hat(self) -> np.ndarray:
+        """Rank-normalised split R-hat of each missing column (n, d); NaN elsewhere, without chains, and
+        with fewer than four states a chain.
+
+        Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization.
+        """
+        return self._of_chains("rhat", range(len(self._rows)), 4)
+
+    @cached_property
+    def ess_bulk(self) -> np.ndarray:
+        """Bulk effective size of the kept states of each missing column (n, d); NaN elsewhere, without
+        chains, and with fewer than 20 states a chain: so few say nothing of how they depend on one another.
+        """
+        return self._of_chains("ess", range(len(self._rows)), LEAST_STATES)
+
+    def _pareto_k(self, rows):
+        out = np.full(len(rows), np.nan)
+        if self.log_weights is None or not len(rows):
+            return out
+        from arviz_stats.base import array_stats  # takes a second to import
+
+        for i, row in enumerate(rows):
+            log_weights = self.log_weights[row].astype(float)
+            if np.ptp(log_weights) < 1e-6:  # equal weights have no tail
+                out[i] = -np.inf
+            elif np.isfinite(log_weights).all():
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # `diagnose` says more
+                    out[i] = float(array_stats.psislw(log_weights)[1])
+        return out
+
+    def _of_chains(self, name, rows, least):
+        out = np.full((len(rows), self.values.shape[-1]), np.nan)
+        if self.chains is None or self.chains.shape[2] < least:
+            return out
+        from arviz_stats.base import array_stats
+
+        for i, row in enumerate(rows):
+            for j in np.flatnonzero(~self.evidence.observed[row]):
+                chains = self.chains[row, :, :, j].astype(float)
+                # A column that no chain ever moved has no within-chain variance.
+                with warnings.catch_warnings(), np.errstate(all="ignore"):
+                    warnings.simplefilter("ignore")  # of chains that stand still
+                    if np.ptp(chains) > 0:
+                        out[i, j] = float(getattr(array_stats, name)(chains, chain_axis=0, draw_axis=1))
+        return out
+
+    def summary(self) -> pd.DataFrame:
+        """One line per missing column (of each row): moments, quantiles and diagnostics.
+
+        Returns
+        -------
+        pandas.DataFrame
+            mean, sd, 5%, 50% and 95% quantiles (not for categories); ``acceptance``; ``r_hat``
+            (rank-normalised, split) and ``ess_bulk`` of chains; ``importance_ess`` and ``pareto_k``
+            of weighted methods. ``attrs`` holds method, encoder and decoder calls, and seconds.
+        """
+        import pandas as pd
+
+        rows, names = self._rows, self.evidence.names or range(self.values.shape[-1])
+        lines, index = [], []
+        for i, j in np.argwhere(~self.evidence.observed):
+            draws = rows[i, :, j]
+            moments = [np.nan] * 5
+            if self.likelihood.kind(j).is_number:
+                moments = [draws.mean(), draws.std(ddof=1) if len(draws) > 1 else np.nan,
+                           *np.quantile(draws, [0.05, 0.5, 0.95])]
+            lines.append([*moments, self.acceptance[i], self.r_hat[i, j], self.ess_bulk[i, j],
+                          self.importance_ess[i], self.pareto_k[i]])
+            index.append((i, names[j]))
+        columns = ["mean", "sd", "5%", "50%", "95%", "acceptance", "r_hat", "ess_bulk",
+                   "importance_ess", "pareto_k"]
+        index = pd.MultiIndex.from_tuples(index, names=["row", "column"])
+        frame = pd.DataFrame(lines, columns=columns, index=index)
+        frame = frame.droplevel("row") if self.evidence.single else frame
+        frame.attrs = {**self._costs, "seconds": self.seconds}
+        return frame
+
+    @property
+    def _costs(self):
+        return {"method": repr(self.method), "encoder_calls": self.encoder_calls, "decoder_calls": self.decoder_calls}
+
+    def to_arviz(self) -> DataTree:
+        """The draws as an ArviZ ``DataTree``: one variable per column that is missing somewhere.
+
+        Dimensions are (chain, draw), with a third, ``row``, for a table. Weighted draws are
+        independent given the pool and form one chain.
+        """
+        import arviz_base
+
+        chains = self._rows[:, None] if self.chains is None else self.chains
+        names = self.evidence.names or range(chains.shape[-1])
+        posterior = {}
+        for j, name in enumerate(names):
+            if not self.evidence.observed[:, j].all():
+                posterior[str(name) if isinstance(name, str) else f"x{name}"] = (
+                    chains[0, ..., j] if self.evidence.single else np.moveaxis(chains[..., j], 0, -1)
+                )
+        dims = None if self.evidence.single else {name: ["row"] for name in posterior}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="(More|Found) chain")  # many short chains are meant
+            return arviz_base.from_dict({"posterior": posterior}, dims=dims, attrs={"posterior": self._costs})
+
+
+def diagnose(draws: ConditionalDraws, max_rows: int | None = None) -> list[Finding]:
+    """What is wrong with some draws: an empty list if nothing was found.
+
+    No diagnostic sees a mode that no chain, particle or member has met.
+
+    Parameters
+    ----------
+    draws : ConditionalDraws
+    max_rows : int, optional
+        Look at about so many rows, evenly spread. All by default.
+
+    Returns
+    -------
+    list of Finding
+    """
+    open_rows = np.flatnonzero(~draws.evidence.observed.all(axis=1))
+    if not len(open_rows):
+        return []
+    rows = open_rows[:: max(1, len(open_rows) // (max_rows or len(open_rows)))]
+    found: list[Finding] = []
+
+    def find(kind, which, message):
+        found.append(Finding(kind, tuple(np.asarray(which).tolist()), message))
+
+    if (far := _far_cell(draws, open_rows)) is not None:
+        # Weights say nothing there: a density that rounds to zero everywhere makes them equal.
+        row, column = far
+        low, high = draws.model_range[:, column]
+        find("far", [row], (
+            f"{column_label(column, draws.evidence.names)} is {draws.evidence.values[row, column]:.6g}, far "
+            f"outside what the model draws ({low:.4g} to {high:.4g}): the conditional there is no more than "
+            "the networks' extrapolation. Check the value and its unit"
+        ))
+    if not draws.arrived[open_rows].all():
+        find("not_arrived", open_rows[~draws.arrived[open_rows]], (
+            f"after {MAX_STEPS} steps some rows have not reached the posterior: the evidence may "
+            "contradict the model, or num_moves and num_chains are too small"
+        ))
+    acceptance = draws.acceptance[rows]
+    if draws.method.coupled and (low := np.nanmin(acceptance, initial=1.0)) < 0.02:
+        find("stuck", rows[acceptance < 0.02], (
+            f"hardly any move is accepted ({low:.1%}): draws repeat few latents. Raise num_chains or num_moves"
+        ))
+    if draws.log_weights is not None:
+        size, num_samples = draws.importance_ess[rows], draws.values.shape[-2]
+        # A heavy tail does little harm to a pool that has far more to give than was drawn from it.
+        bad = ~(size > 2 * num_samples)
+        k = draws._pareto_k(rows[bad])
+        bad[bad] = ~(k < 0.7) | ~(size[bad] > 0.1 * num_samples)
+        if bad.any():
+            find("weights", rows[bad], (
+                f"the importance weights have degenerated (Pareto-k {np.nanmax(k):.2f}, effective size "
+                f"{np.nanmin(size):.0f}): draws repeat few latents. Use "
+                "method='tempered_smc', raise oversampling, or check that the evidence is plausible"
+            ))
+    r_hat = draws._of_chains("rhat", rows, 4).max(axis=1, initial=1.0, where=~draws.evidence.observed[rows])
+    if (r_hat > 1.1).any():
+        find("not_mixed", rows[r_hat > 1.1], (
+            f"the chains have not mixed (R-hat {np.nanmax(r_hat):.2f}): they still show where they started. "
+            "Use method='tempered_smc', or raise warmup and thin"
+        ))
+    if not draws.method.exact:
+        if np.isnan(acceptance).all():
+            find("one_pass", rows, (
+                "one pass is not a sampler of the conditional: it returns decoder means of completions "
+                "that were drawn without the evidence. Use method='tempered_smc'"
+            ))
+        elif (low := np.nanmin(acceptance)) < 0.9:
+            find("biased", rows[acceptance < 0.9], (
+                f"a Metropolis test would reject {1 - low:.0%} of the moves, so the draws are biased: "
+                "the encoder is not the posterior here. Use method='tempered_smc'"
+            ))
+    return found
+
+
+def _far_cell(draws, rows):
+    """The observed number (row, column) that lies farthest outside the model's own draws, if it is out by
+    more than their whole range."""
+    low, high = draws.model_range
+    values = np.where(draws.evidence.observed[rows], draws.evidence.values[rows], np.nan)
+    out = np.maximum(low - values, values - high) / np.where(high > low, high - low, np.inf)
+    out = np.where(np.isnan(out), -np.inf, out)
+    row, column = np.unravel_index(out.argmax(), out.shape)
+    return (rows[row], column) if out[row, column] > 1.0 else None

@@ -1,0 +1,332 @@
+"""The compiled loop that runs any sampler: blocks of rows, steps, what is kept, progress."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .evidence import Evidence
+from . import model as models
+from .samplers.base import Plan, Population, Sampler, Target, Weighted, resample, select, shaped_like, take
+from .seeds import RowSeed
+
+MAX_STEPS = 400  # of a method that goes on until it is ready
+_STEPS = 5  # of these, between two looks at the clock
+_AT_ONCE = 16  # numbers that a processor computes at once, at the most
+_PIECE = 2**23  # floats: independent chains are cut into pieces of this size, whatever the memory
+_SEGMENT = 1e10  # floats: longer parts go through the compiled loop in segments
+_MAX_GAP = 4  # rows of a block may be spread over so many times their number
+
+
+class Result(NamedTuple):
+    """What a run returns, row by row; see `ConditionalDraws`."""
+
+    draws: np.ndarray
+    acceptance: np.ndarray
+    chains: np.ndarray | None
+    log_weights: np.ndarray | None
+    encoder_calls: int
+    decoder_calls: int
+    arrived: np.ndarray
+
+
+def run(
+    model, sampler: Sampler, num_samples: int, evidence: Evidence, rows: np.ndarray, seed: int,
+    start: np.ndarray | None = None, progress: bool = True, max_memory: float = 1.0,
+) -> Result:
+    """Draw ``num_samples`` completions of each of ``rows``.
+
+    Parameters
+    ----------
+    model : LatentVariableModel
+    sampler : Sampler
+    num_samples : int
+        Draws per row, s.
+    evidence : Evidence
+        Of the whole table.
+    rows : array of int (r,)
+        The rows to complete, increasing.
+    seed : int
+    start : array (1 or r, C * num_encoders, d), optional
+        Completed rows to start from.
+    progress : bool
+        Show a bar when the run takes longer than two seconds.
+    max_memory : float
+        GiB that the tensors of one block of rows may take.
+
+    Raises
+    ------
+    ValueError
+        If one row does not fit into ``max_memory``.
+    """
+    filled, plan = sampler.plan(num_samples)
+    values = np.clip(np.nan_to_num(evidence.values[rows]), -1e38, 1e38).astype(np.float32)[:, None]
+    observed = evidence.observed[rows][:, None]
+    floats = filled.memory(Target(model, values, observed), plan)
+    piece = plan.num_chains
+    if not sampler.coupled and piece * floats > _PIECE:
+        piece = min(piece, _AT_ONCE * max(1, int(_PIECE / floats / _AT_ONCE)))
+    # A processor computes many numbers at once and the last few of a tensor one by one, which rounds
+    # otherwise. Rows are cut where that makes no difference, and draws decoded in sixteens.
+    unit = min(_AT_ONCE // math.gcd(_AT_ONCE, piece, plan.num_chains), len(rows))
+    needed = 4 * unit * piece * floats / 2**30
+    if needed > max_memory:
+        raise ValueError(
+            f"{unit} {'row takes' if unit == 1 else 'rows take'} about {needed:.2g} GiB, max_memory allows "
+            f"{max_memory:.2g}: raise max_memory to {math.ceil(needed * 100) / 100:g}"
+            + (", or lower num_chains" if sampler.coupled else "")
+        )
+    blocks = _blocks(rows, unit, int(max_memory / needed))
+    pieces = [plan._replace(num_chains=n) for n in _sizes(plan.num_chains, piece)]
+    # A long run goes through the compiled loop in segments, so that it can show its progress.
+    work = blocks[0].stop * piece * plan.num_steps * floats
+    segments = _sizes(plan.num_kept, -(-plan.num_kept // int(np.clip(work / _SEGMENT, 1, 20))))
+    bar = _Progress(len(blocks) * len(pieces) * len(segments), progress)
+    compiled = _compiled(model, sampler.kernel())
+    pair = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)
+    parts = []
+    for block in blocks:
+        table = (tf.constant(values[block]), tf.constant(observed[block]), tf.constant(rows[block], "int32"))
+        own, kept, first = None if start is None else start[block if len(start) > 1 else slice(1)], [], 0
+        for number, part in enumerate(pieces):
+            begin, last = None, first + part.num_chains * part.num_encoders
+            if own is not None:
+                begin = tf.constant(np.repeat(own[:, first:last], len(values[block]) // len(own), 0), "float32")
+            kept.append(compiled.chains(table, (pair, number), part, begin, segments, bar))
+            first = last
+        parts.append(compiled.finish(table, (pair, len(pieces)), kept, num_samples))
+    bar.end()
+    columns = list(zip(*parts, strict=True))
+    draws, acceptance, chains, log_weights, arrived = (
+        None if column[0] is None else np.concatenate(column) for column in columns[:5]
+    )
+    encoder_calls, decoder_calls = np.sum(columns[5], axis=0).astype(int).tolist()
+    return Result(draws, acceptance, chains, log_weights, encoder_calls, decoder_calls, arrived)
+
+
+def _sizes(total: int, most: int) -> list[int]:
+    """``total`` in parts of ``most`` and a rest."""
+    return [most] * (total // most) + [total % most] * (total % most > 0)
+
+
+def _blocks(rows, unit: int, most: int) -> list[slice]:
+    """``rows`` in slices of at most ``most`` units, whose rows do not lie too far apart: random numbers
+    are drawn for those between them, too."""
+    blocks, first, reach = [], 0, _MAX_GAP * unit * most
+    for last in [*range(unit, len(rows), unit), len(rows)]:
+        beyond = min(last + unit, len(rows))
+        if last == len(rows) or beyond - first > unit * most or rows[beyond - 1] - rows[first] >= reach:
+            blocks.append(slice(first, last))
+            first = last
+    return blocks
+
+
+class _Progress:
+    """A bar, once a run has taken longer than two seconds."""
+
+    def __init__(self, target, wanted):
+        self.target, self.wanted, self.began = target, wanted, time.perf_counter()
+        self.bar, self.done, self.rounds = None, 0, 0
+
+    def round(self):
+        """Some steps more of a part that goes on until it is ready."""
+        self.rounds += 1
+        self.show()
+
+    def part(self):
+        self.done += 1
+        if self.done < self.target:
+            self.show()
+
+    def show(self):
+        if self.wanted and self.bar is None and time.perf_counter() - self.began > 2.0:
+            # Of one part that goes on until it is ready, nobody knows how long it takes.
+            alone = self.target == 1
+            self.bar = keras.utils.Progbar(None if alone else self.target, unit_name="round" if alone else "part")
+        if self.bar is not None:
+            self.bar.update(self.rounds if self.bar.target is None else self.done)
+
+    def end(self):
+        if self.bar is not None:
+            self.bar.update(self.rounds if self.bar.target is None else self.target, finalize=True)
+
+
+_cache: OrderedDict = OrderedDict()
+_lock = threading.RLock()
+
+
+def _compiled(model, kernel) -> _Compiled:
+    """The compiled functions of one model and sampler; the last 32 pairs are kept."""
+    with _lock:
+        key = (id(model), kernel)
+        if key not in _cache:
+            _cache[key] = _Compiled(model, kernel)
+        _cache.move_to_end(key)
+        if len(_cache) > 32:
+            _cache.popitem(last=False)
+        return _cache[key]
+
+
+class _Compiled:
+    """A sampler's functions, each traced once: rows, chains, steps and draws are free."""
+
+    def __init__(self, model, kernel: Sampler):
+        self.model, self.kernel = model, kernel
+        self.settles = type(kernel).ready is not Sampler.ready
+        spec, d, l = tf.TensorSpec, models.num_features(model), model.latent_dim
+        table = (spec((None, 1, d), tf.float32), spec((None, 1, d), tf.bool), spec((None,), tf.int32))
+        number = spec((), tf.int32)
+        seed = (spec((2,), tf.int32), number)  # of the call, and the number of the piece
+        plan = Plan(*[number] * len(Plan._fields))
+        z, log_weight = spec((None, None, l), tf.float32), spec((None, None), tf.float32)
+        self.signatures = {
+            "init": (table, seed, plan), "init_at": (table, seed, plan, spec((None, None, d), tf.float32)),
+            "pool": (table, seed, z, log_weight, number), "complete": (table, seed, z),
+        }
+        self.functions: dict[str, Any] = {}
+
+    def call(self, name, *arguments):
+        """Run the function ``_name``, compiled at its first call."""
+        with _lock:
+            if name not in self.functions:
+                if name == "advance":  # what it carries is known once a state has been made
+                    state = self.functions["init" if "init" in self.functions else "init_at"]
+                    state = tf.nest.map_structure(tf.TensorSpec.from_tensor, state.get_concrete_function().structured_outputs)
+                    table, seed, plan = self.signatures["init"]
+                    signature = (table, seed, state, *plan[:4], tf.TensorSpec((), tf.bool))
+                else:
+                    signature = self.signatures[name]
+                self.functions[name] = tf.function(getattr(self, "_" + name), signature, autograph=False)
+        return self.functions[name](*arguments)
+
+    # What is compiled
+
+    def _init(self, table, seed, plan):
+        return self._init_at(table, seed, plan, None)
+
+    def _init_at(self, table, seed, plan, start):
+        target, seed = self._given(table, seed)
+        state = self.kernel.init(target, plan, seed, start)
+        if self.kernel.keeps not in getattr(state, "_fields", ()):
+            raise TypeError(
+                f"{type(self.kernel).__name__}.init returns a state without {self.kernel.keeps!r}: a sampler of its kind "
+                "returns a NamedTuple that has it"
+            )
+        return state
+
+    def _advance(self, table, seed, state, phase, first, num_kept, thin, settling):
+        """``num_kept`` times: take ``thin`` steps and keep what the method has to show."""
+        target, seed = self._given(table, seed)
+        kernel, seed = self.kernel, seed.fold_in(phase)
+
+        def one_step(step, state, acceptance, calls):
+            new, info = kernel.step(target, state, seed.fold_in(step))
+            if self.settles:  # a row that is ready waits for the others
+                new = select(tf.logical_and(settling, kernel.ready(state)), state, new)
+            acceptance = tf.ensure_shape(acceptance + info.acceptance, acceptance.shape)
+            sent = tf.cast(tf.stack([info.encoder_calls, info.decoder_calls]), tf.int64)
+            return step + 1, shaped_like(new, state), acceptance, calls + sent
+
+        def keep_one(k, step, *carried):
+            *carried, kept = carried
+            last = step + thin
+            goes_on = lambda s, *_: s < last
+            if self.settles:
+                goes_on = lambda s, state, *_: (s < last) & ~(settling & tf.reduce_all(kernel.ready(state)))
+            _, *carried = tf.while_loop(goes_on, one_step, (step, *carried))
+            shown = tf.nest.flatten(getattr(carried[0], kernel.keeps))
+            kept = [array.write(k, value) for array, value in zip(kept, shown, strict=True)]
+            return k + 1, last, *carried, kept
+
+        shown = getattr(state, kernel.keeps)
+        kept = [tf.TensorArray(a.dtype, num_kept, element_shape=a.shape) for a in tf.nest.flatten(shown)]
+        acceptance = tf.zeros(tf.shape(tf.nest.flatten(shown)[0])[:2])
+        _, _, state, acceptance, calls, kept = tf.while_loop(
+            lambda k, *_: k < num_kept, keep_one, (0, first, state, acceptance, tf.zeros(2, tf.int64), kept)
+        )
+        kept = tf.nest.pack_sequence_as(shown, [array.stack() for array in kept])
+        arrived = tf.broadcast_to(kernel.ready(state), tf.shape(table[2]))
+        return state, kept, acceptance, calls, arrived
+
+    def _pool(self, table, seed, z, log_weight, num_samples):
+        """Resample once from everything, decode once."""
+        of_index, of_x = self._given(table, seed)[1].split()
+        return self._complete(table, of_x, take(z, resample(log_weight, num_samples, of_index)))
+
+    def _complete(self, table, seed, z):
+        target, seed = self._given(table, seed)
+        return target.impute(target.decode(z), seed)
+
+    def _given(self, table, seed):
+        if not isinstance(seed, RowSeed):
+            pair, piece = seed
+            seed = RowSeed.of_rows(tf.random.fold_in(pair, piece), table[2])
+        return Target(self.model, *table[:2]), seed
+
+    # What runs it
+
+    def chains(self, table, seed, plan, start, segments, bar):
+        """Kept states (t, n, C, ...) of one piece, its acceptance (n, C), calls (2,) and arrivals (n,)."""
+        state = self.call("init", table, seed, plan) if start is None else self.call("init_at", table, seed, plan, start)
+        spent = np.zeros(2)
+
+        def advance(phase, first, num_kept, thin, settling=False):
+            nonlocal state, spent
+            state, kept, acceptance, calls, arrived = self.call(
+                "advance", table, seed, state, phase, first, num_kept, thin, settling
+            )
+            spent = spent + len(table[2]) * calls.numpy()
+            return kept, acceptance, arrived.numpy()
+
+        arrived = np.full(len(table[2]), not self.settles)
+        for step in range(0, MAX_STEPS * (not arrived.all()), _STEPS):
+            _, _, arrived = advance(1, step, 1, _STEPS, True)
+            bar.round()
+            if arrived.all():
+                break
+        if plan.warmup:
+            advance(2, 0, 1, plan.warmup)
+        kept, accepted, step = [], 0.0, plan.warmup
+        for size in segments:
+            shown, acceptance, _ = advance(2, step, size, plan.thin)
+            step += size * plan.thin
+            kept.append(tf.nest.map_structure(lambda a: a.numpy(), shown))
+            accepted = accepted + acceptance.numpy()
+            bar.part()
+        kept = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *kept)
+        return kept, accepted / (plan.num_kept * plan.thin), spent, arrived
+
+    def finish(self, table, seed, pieces, num_samples):
+        """Draws (n, s, d), acceptance (n,), kept chains, pooled log weights, arrivals (n,) and calls (2,) of a block."""
+        kept, acceptance, spent, arrived = zip(*pieces, strict=True)
+        kept = tf.nest.map_structure(lambda *parts: np.concatenate(parts, axis=2), *kept)
+        acceptance = np.concatenate(acceptance, axis=1).mean(axis=1)
+        chains = log_weights = None
+        num_decoded = -(-num_samples // _AT_ONCE) * _AT_ONCE
+        if isinstance(self.kernel, Weighted):
+            # Pool steps, chains and particles: (t, n, C, P, ...) to (n, t C P, ...)
+            z, log_weights = (np.moveaxis(a, 1, 0) for a in kept)
+            z, log_weights = z.reshape(len(z), -1, z.shape[-1]), log_weights.reshape(len(z), -1)
+            draws = self.call("pool", table, seed, z, log_weights, num_decoded).numpy()[:, :num_samples]
+        else:
+            chains = np.moveaxis(kept, 0, 2)  # (n, C, t, ...)
+            # Every chain gives the same number of draws, as far apart as it can.
+            count, states = chains.shape[1:3]
+            each = math.ceil(num_samples / count)
+            late = np.arange(1, each + 1) * states // each - 1
+            flat = np.swapaxes(chains[:, :, late], 1, 2).reshape(len(chains), each * count, -1)
+            pick = np.linspace(0, each * count, num_samples, endpoint=False).astype(int)
+            if isinstance(self.kernel, Population):
+                pick = np.resize(pick, num_decoded)
+                draws, chains = self.call("complete", table, seed, flat[:, pick]).numpy()[:, :num_samples], None
+            else:
+                draws, num_decoded = flat[:, pick], 0
+        spent = np.sum(spent, axis=0) + [0, len(table[2]) * num_decoded]
+        return draws, acceptance, chains, log_weights, np.all(arrived, axis=0), spent

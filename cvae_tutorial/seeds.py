@@ -1,0 +1,81 @@
+"""Random numbers that belong to rows: what a row draws does not depend on the rows computed beside it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+_PHILOX = 1
+
+
+class RowSeed(NamedTuple):
+    """A seed for some rows of a call.
+
+    TensorFlow's generator (Philox) numbers what it draws, and every row reads a stretch of its own.
+    So a row's numbers follow from the seed and from the row's number in the call, however the rows
+    are cut into blocks.
+
+    Attributes
+    ----------
+    pair : tensor (2,) of int
+        The seed of the call, or what `split` or `fold_in` made of it.
+    first, places : tensors () and (n,) of int
+        Number of the first row in the call, and how far behind it the rows stand, increasing.
+    """
+
+    pair: Any
+    first: Any
+    places: Any
+
+    @classmethod
+    def of_rows(cls, pair, rows) -> RowSeed:
+        """The seed for the rows with these numbers (n,), increasing."""
+        return cls(pair, tf.cast(rows[0], "int64"), rows - rows[0])
+
+    def split(self, num: int = 2) -> list[RowSeed]:
+        """``num`` independent seeds."""
+        return [self._replace(pair=pair) for pair in tf.unstack(tf.random.split(self.pair, num), num=num)]
+
+    def fold_in(self, number) -> RowSeed:
+        """The seed with this number, such as a step's."""
+        return self._replace(pair=tf.random.fold_in(self.pair, number))
+
+    def normal(self, shape):
+        """Standard normal numbers (n, *shape)."""
+        return self._draw(tf.raw_ops.StatelessRandomNormalV2, shape, "float32", 4)
+
+    def uniform(self, shape, dtype="float32"):
+        """Numbers (n, *shape) uniform on [0, 1)."""
+        return self._draw(tf.raw_ops.StatelessRandomUniformV2, shape, dtype, 4 if dtype == "float32" else 2)
+
+    def pairs(self):
+        """A seed for each row (n, 2), for functions that take one pair."""
+        words = self._draw(tf.raw_ops.StatelessRandomUniformV2, (2,), "float64", 2)
+        return tf.cast(words * 2.0**31, "int32")
+
+    def _draw(self, op, shape, dtype, per_count):
+        shape = tf.convert_to_tensor(shape, "int32")
+        size = tf.reduce_prod(shape)
+        counts = (size + per_count - 1) // per_count  # of the generator, for a row
+        key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=self.pair)
+        counter += tf.cast(tf.stack([self.first * tf.cast(counts, "int64"), 0]), "uint64")
+        stretch = tf.stack([self.places[-1] + 1, counts * per_count])
+        numbers = op(shape=stretch, key=key, counter=counter, alg=_PHILOX, dtype=dtype)
+        numbers = tf.gather(numbers, self.places)[:, :size]
+        return tf.reshape(numbers, tf.concat([tf.shape(self.places), shape], 0))
+
+
+def normal(shape, seed):
+    """Standard normal numbers of ``shape``; ``seed`` is a pair of integers, or a `RowSeed` with the rows of axis 0."""
+    return seed.normal(shape[1:]) if isinstance(seed, RowSeed) else tf.random.stateless_normal(shape, seed)
+
+
+def uniform(shape, seed):
+    """Numbers of ``shape`` uniform on [0, 1); ``seed`` as in `normal`."""
+    return seed.uniform(shape[1:]) if isinstance(seed, RowSeed) else tf.random.stateless_uniform(shape, seed)
+
+
+def split(seed, num: int) -> list:
+    """``num`` independent seeds of the same kind."""
+    return seed.split(num) if isinstance(seed, RowSeed) else tf.unstack(tf.random.split(seed, num), num=num)
