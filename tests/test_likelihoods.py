@@ -10,6 +10,7 @@ import tensorflow as tf
 from scipy import stats
 
 import cvae_tutorial as ct
+from cvae_tutorial.evidence import to_array
 from cvae_tutorial.likelihoods import Likelihood, log_normal
 
 LOGITS = np.array([[-3.0, 0.5], [20.0, -20.0]], "float32")
@@ -339,3 +340,41 @@ def test_columns_of_ones_own_stand_beside_others():
     np.testing.assert_allclose(likelihood.log_prob(parameters, x), exact, rtol=1e-4, atol=1e-5)
     draws = likelihood.sample(parameters, tf.constant([1, 2])).numpy()
     assert draws.shape == (3, 5) and (draws[:, [0, 4]] == np.rint(draws[:, [0, 4]])).all()
+
+
+@pytest.fixture(scope="module")
+def counts():
+    """A model of counts: both rates are exp(1 + z)."""
+    z = np.random.default_rng(0).normal(size=(4000, 1))
+    x = np.random.default_rng(1).poisson(np.exp(1 + z), (4000, 2)).astype(float)
+    keras.utils.set_random_seed(0)
+    vae = ct.VAE(2, latent_dim=1, hidden=(16,), likelihood=Poisson(), seed=0)
+    vae.compile(keras.optimizers.Adam(0.01))
+    vae.fit(x, batch_size=200, epochs=20, verbose=0)
+    return vae, x
+
+
+@pytest.mark.parametrize("count, says", [(-3, "got -3"), (2.5, "got 2.5"), ("many", "'many' is not a number")])
+def test_a_count_that_is_none_is_refused_before_anything_runs(counts, count, says, monkeypatch):
+    monkeypatch.setattr(ct.VAE, "decode", None)  # nothing runs
+    with pytest.raises(ValueError, match=f"column 0: .*{says}"):
+        ct.sample_conditional(counts[0], {0: count}, 10, seed=0)
+    with pytest.raises(ValueError, match=f"column 'b': .*{says}"):
+        counts[0].fit(pd.DataFrame({"a": [1, 2], "b": [1, count]}, dtype=object))
+
+
+def test_a_model_of_counts_trains_samples_and_is_saved(counts, tmp_path):
+    vae, x = counts
+    given = {0: 12.0}
+    draws = ct.sample_conditional(vae, given, 4000, "importance", seed=0).values
+    assert (draws[:, 0] == 12).all() and (draws[:, 1] >= 0).all() and (draws[:, 1] == np.rint(draws[:, 1])).all()
+    # Exact: E[exp(1 + z) | x0] on a grid.
+    grid = np.linspace(-5, 5, 2001)
+    weight = np.exp(-0.5 * grid**2) * stats.poisson(np.exp(1 + grid)).pmf(12)
+    np.testing.assert_allclose(draws[:, 1].mean(), weight @ np.exp(1 + grid) / weight.sum(), rtol=0.15)
+    vae.save(tmp_path / "counts.keras")
+    again = keras.models.load_model(tmp_path / "counts.keras")
+    assert isinstance(again.likelihood, Poisson)
+    np.testing.assert_array_equal(ct.sample_conditional(again, given, 4000, "importance", seed=0).values, draws)
+    with pytest.raises(ValueError, match="a count is 0, 1, 2, ..., got -1"):
+        to_array([[1.0, -1.0]], 2, again.likelihood)
