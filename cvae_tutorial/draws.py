@@ -195,7 +195,7 @@ class ConditionalDraws:
         for i, j in np.argwhere(~self.evidence.observed):
             draws = rows[i, :, j]
             moments = [np.nan] * 5
-            if self.likelihood.kind(j).is_number:
+            if self.likelihood.kind(j).has_mean:
                 moments = [draws.mean(), draws.std(ddof=1) if len(draws) > 1 else np.nan,
                            *np.quantile(draws, [0.05, 0.5, 0.95])]
             lines.append([*moments, self.acceptance[i], self.r_hat[i, j], self.ess_bulk[i, j],

@@ -7,51 +7,174 @@ column. That is what lets a sampler keep the observed columns and leave out the 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, fields
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from reprlib import repr as short
+from typing import Any, ClassVar, TypeAlias
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from .seeds import normal, split, uniform
 
-_LOG_2PI = math.log(2.0 * math.pi)
+LOG_2PI = math.log(2.0 * math.pi)
 LOWEST = -1e30  # the log density of "impossible": finite, so that weights never become NaN
+
+Parameters: TypeAlias = Any  # a tensor or nested tuples of tensors, each (..., ·): what the likelihood says
 
 _serializable = keras.saving.register_keras_serializable(package="cvae_tutorial")
 
 
-class _Settings:
-    """Dataclass fields as a Keras configuration, so that a saved VAE keeps its likelihood."""
+class Likelihood(ABC):
+    """Distribution p(x | z) of d columns that are independent given z: the protocol and its defaults.
 
-    draws_by_row = True  # `sample` takes a RowSeed, too
-    is_number = True
+    A likelihood of one's own defines `num_parameters`, `log_prob`, `sample` and `mean`, in TensorFlow
+    and for any leading axes (...). It overrides a default where that does not fit: `constrain` if the
+    network's output must be made into parameters, `check` if not every finite number is a value.
+    Make it a frozen dataclass of its settings and register it with Keras, so that a model that uses it
+    can be saved.
 
-    def kind(self, j):
+    Attributes
+    ----------
+    is_number : bool
+        Whether values are measurements, which have a mean and quantiles; False for labels.
+    has_mean : bool
+        Whether draws have a mean that says something; False for categories.
+    one_column : bool
+        Whether it describes a single column, with parameters of a width of their own.
+    draws_by_row : bool
+        Whether `sample` draws with `cvae_tutorial.seeds`, by which rows draw for themselves. One that
+        does not is asked row by row.
+
+    Examples
+    --------
+    >>> @keras.saving.register_keras_serializable(package="mine")
+    ... @dataclass(frozen=True)
+    ... class Poisson(Likelihood):
+    ...     def num_parameters(self, num_features):
+    ...         return num_features
+    ...     def log_prob(self, parameters, x):  # the parameters are log rates
+    ...         return x * parameters - tf.exp(parameters) - tf.math.lgamma(x + 1.0)
+    ...     def sample(self, parameters, seed):
+    ...         return tf.random.stateless_poisson(tf.shape(parameters), seed, tf.exp(parameters), tf.float32)
+    ...     def mean(self, parameters):
+    ...         return tf.exp(parameters)
+    ...     def check(self, cells):
+    ...         counts = super().check(cells)
+    ...         for count in counts[(counts < 0) | (counts != np.floor(counts))]:
+    ...             raise ValueError(f"a count is 0, 1, 2, ..., got {count:g}")
+    ...         return counts
+    """
+
+    is_number: ClassVar[bool] = True
+    has_mean: ClassVar[bool] = True
+    one_column: ClassVar[bool] = False
+    draws_by_row: bool = False
+
+    # From the data to the encoder.
+
+    def num_inputs(self, num_features: int) -> int:
+        """Width of what the encoder reads for d columns."""
+        return num_features
+
+    def units(self, x: NDArray) -> tuple[NDArray, NDArray]:
+        """Shift and scale, each (d,), that standardise the columns of ``x`` (n, d); NaN is ignored."""
+        return np.zeros(x.shape[1]), np.ones(x.shape[1])
+
+    def features(self, x: tf.Tensor, observed: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+        """Standardise the columns for the encoder, (..., num_inputs); zero where a cell is not observed."""
+        return tf.where(observed, (x - shift) / scale, 0.0)
+
+    # From the decoder to the data.
+
+    @abstractmethod
+    def num_parameters(self, num_features: int) -> int:
+        """Width of what the decoder writes for d columns."""
+
+    def constrain(self, raw: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor) -> Parameters:
+        """Parameters in data units from the raw output (..., num_parameters) of a `VAE`'s decoder."""
+        return raw
+
+    def from_outputs(self, outputs: Any) -> Parameters:
+        """Parameters from the finished outputs of a decoder that was trained elsewhere."""
+        return outputs
+
+    def check_outputs(self, outputs: Any) -> None:  # noqa: B027 (a default: any will do)
+        """Raise ValueError if ``outputs``, a decoder's for a few z, cannot be what `from_outputs` takes."""
+
+    @abstractmethod
+    def log_prob(self, parameters: Parameters, x: tf.Tensor) -> tf.Tensor:
+        """Log density of each column (..., d), in nats; finite (`LOWEST` for "impossible")."""
+
+    @abstractmethod
+    def sample(self, parameters: Parameters, seed: Any) -> tf.Tensor:
+        """One draw of each column (..., d); ``seed`` is a pair of integers, or a `RowSeed` if `draws_by_row`."""
+
+    @abstractmethod
+    def mean(self, parameters: Parameters) -> tf.Tensor:
+        """Mean of each column (..., d)."""
+
+    # One column at a time.
+
+    def kind(self, j: int) -> Likelihood:
+        """Return the likelihood of column ``j``: it has `is_number`, `check`, `decode` and `centre` for it."""
         return self
 
-    def decode(self, values):
+    def part(self, parameters: Parameters, j: int) -> tuple[Likelihood, Parameters]:
+        """Return `kind` of column ``j`` and the parameters of this column alone, each (..., ·)."""
+        own = slice(None) if self.one_column else slice(j, j + 1)
+        return self, tf.nest.map_structure(lambda a: a[..., own], parameters)
+
+    def check(self, cells: NDArray) -> NDArray:
+        """Floats from the known cells (n,) of one column; ValueError says why a cell is no value."""
+        try:
+            values = cells.astype(float)
+        except (TypeError, ValueError, OverflowError):
+            values = np.full(len(cells), np.nan)
+            for i, cell in enumerate(cells):
+                with suppress(TypeError, ValueError, OverflowError):
+                    values[i] = float(cell)
+        for cell, value in zip(cells[~np.isfinite(values)], values[~np.isfinite(values)], strict=True):
+            what = "infinite values cannot be observed" if np.isinf(value) else f"{short(cell)} is not a number"
+            raise ValueError(f"{what}; use NaN for a missing cell")
         return values
 
-    def get_config(self):
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    def decode(self, values: NDArray) -> NDArray:
+        """Turn numbers of one column into the user's own values; labels without names are integers."""
+        return values if self.is_number else values.astype(int)
+
+    def centre(self, draws: NDArray, axis: int = -1) -> NDArray:
+        """One value for many draws of one column: the mean, or the most frequent label (ties: the lowest)."""
+        if self.is_number:
+            return draws.mean(axis=axis)
+        labels = np.unique(draws)
+        return labels[np.argmax([(draws == label).sum(axis=axis) for label in labels], axis=0)]
+
+    # Keras keeps a likelihood with the model.
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the settings by name: the attributes, which the constructor takes under these names."""
+        return dict(vars(self))
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Likelihood:
+        """Make the likelihood again from `get_config`."""
         return cls(**config)
 
 
-def log_normal(x, loc, scale):
+def log_normal(x: Any, loc: Any, scale: Any) -> tf.Tensor:
     """Elementwise log N(x; loc, scale²), never below -1e30."""
-    return tf.maximum(
-        -0.5 * tf.square((x - loc) / scale) - tf.math.log(scale) - 0.5 * _LOG_2PI, LOWEST
-    )
+    return tf.maximum(-0.5 * tf.square((x - loc) / scale) - tf.math.log(scale) - 0.5 * LOG_2PI, LOWEST)
 
 
 @_serializable
 @dataclass(frozen=True)
-class Normal(_Settings):
+class Normal(Likelihood):
     """Normal columns with learned or fixed scale.
 
     Parameters of the distribution are the pair ``(loc, scale)``, each of shape (..., d), in the
@@ -68,24 +191,19 @@ class Normal(_Settings):
 
     min_scale: float = 0.01
     scale: float | None = None
+    draws_by_row = True
 
-    def num_inputs(self, num_features):
-        """Width of what the encoder reads."""
-        return num_features
+    def __post_init__(self) -> None:
+        if not (self.min_scale >= 0.0 and (self.scale is None or self.scale > 0.0)):
+            raise ValueError(f"a scale is positive, got {self}")
 
-    def num_parameters(self, num_features):
-        """Width of what the decoder writes."""
+    def num_parameters(self, num_features: int) -> int:
         return num_features if self.scale is not None else 2 * num_features
 
-    def units(self, x):
-        """Shift and scale, each (d,), that standardise the columns of ``x`` (n, d); NaN is ignored."""
+    def units(self, x: NDArray) -> tuple[NDArray, NDArray]:
         return np.nanmean(x, axis=0), np.nanstd(x, axis=0)
 
-    def features(self, x, observed, shift, scale):
-        """Encoder input: standardised columns, zero (the mean) where a cell is missing."""
-        return tf.where(observed, (x - shift) / scale, 0.0)
-
-    def constrain(self, raw, shift, scale):
+    def constrain(self, raw: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor) -> Parameters:
         """Turn raw network output (..., num_parameters) into ``(loc, scale)`` in data units."""
         if self.scale is not None:
             loc = shift + scale * raw
@@ -93,7 +211,7 @@ class Normal(_Settings):
         loc, spread = tf.split(raw, 2, axis=-1)
         return shift + scale * loc, scale * (self.min_scale + tf.nn.softplus(spread))
 
-    def from_outputs(self, outputs):
+    def from_outputs(self, outputs: Any) -> Parameters:
         """Parameters from a decoder's finished outputs: ``[loc, scale]``, or ``loc`` if the scale is fixed."""
         if isinstance(outputs, list | tuple):
             if len(outputs) != 2:
@@ -106,23 +224,20 @@ class Normal(_Settings):
             )
         return outputs, tf.fill(tf.shape(outputs), tf.cast(self.scale, outputs.dtype))
 
-    def log_prob(self, parameters, x):
-        """Log density per column, (..., d)."""
+    def log_prob(self, parameters: Parameters, x: tf.Tensor) -> tf.Tensor:
         return log_normal(x, *parameters)
 
-    def sample(self, parameters, seed):
-        """One draw per column, (..., d); ``seed`` is a pair of integers."""
+    def sample(self, parameters: Parameters, seed: Any) -> tf.Tensor:
         loc, scale = parameters
         return loc + scale * normal(tf.shape(loc), seed)
 
-    def mean(self, parameters):
-        """Mean per column, (..., d)."""
+    def mean(self, parameters: Parameters) -> tf.Tensor:
         return parameters[0]
 
 
 @_serializable
 @dataclass(frozen=True)
-class Bernoulli(_Settings):
+class Bernoulli(Likelihood):
     """Columns of zeros and ones. The parameters are logits of shape (..., d).
 
     Parameters
@@ -133,45 +248,40 @@ class Bernoulli(_Settings):
     """
 
     from_logits: bool = False
+    is_number: ClassVar[bool] = False
+    draws_by_row = True
 
-    def decode(self, values):
-        return values.astype(int)
-
-    def num_inputs(self, num_features):
+    def num_parameters(self, num_features: int) -> int:
         return num_features
 
-    def num_parameters(self, num_features):
-        return num_features
-
-    def units(self, x):
-        return np.zeros(x.shape[1]), np.ones(x.shape[1])
-
-    def features(self, x, observed, shift, scale):
+    def features(self, x: tf.Tensor, observed: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         return tf.where(observed, 2.0 * x - 1.0, 0.0)
 
-    def constrain(self, raw, shift, scale):
-        return raw
-
-    def from_outputs(self, outputs):
+    def from_outputs(self, outputs: Any) -> Parameters:
         if self.from_logits:
             return outputs
         probabilities = tf.clip_by_value(outputs, 1e-6, 1.0 - 1e-6)
         return tf.math.log(probabilities) - tf.math.log1p(-probabilities)
 
-    def log_prob(self, parameters, x):
+    def log_prob(self, parameters: Parameters, x: tf.Tensor) -> tf.Tensor:
         return x * parameters - tf.nn.softplus(parameters)
 
-    def sample(self, parameters, seed):
-        draws = uniform(tf.shape(parameters), seed)
-        return tf.cast(draws < tf.sigmoid(parameters), parameters.dtype)
+    def sample(self, parameters: Parameters, seed: Any) -> tf.Tensor:
+        return tf.cast(uniform(tf.shape(parameters), seed) < tf.sigmoid(parameters), parameters.dtype)
 
-    def mean(self, parameters):
+    def mean(self, parameters: Parameters) -> tf.Tensor:
         return tf.sigmoid(parameters)
+
+    def check(self, cells: NDArray) -> NDArray:
+        values = super().check(cells)
+        for value in values[(values != 0.0) & (values != 1.0)]:
+            raise ValueError(f"Bernoulli values are 0 and 1, got {value:g}")
+        return values
 
 
 @_serializable
 @dataclass(frozen=True)
-class Categorical(_Settings):
+class Categorical(Likelihood):
     """One column of categories, held as the codes 0, 1, …, k-1. The parameters are logits (..., k).
 
     Parameters
@@ -180,69 +290,73 @@ class Categorical(_Settings):
         Number of categories, or their names in the order of the codes.
     """
 
-    categories: int | tuple[Hashable, ...]
+    categories: int | Sequence[Hashable]
+    is_number: ClassVar[bool] = False
+    has_mean: ClassVar[bool] = False
+    one_column: ClassVar[bool] = True
+    draws_by_row = True
 
-    is_number = False
-
-    def decode(self, values):
-        if isinstance(self.categories, int | np.integer):
-            return values.astype(int)
-        categories = np.empty(len(self.categories), dtype=object)
-        categories[:] = self.categories
-        return categories[values.astype(int)]
-
-    def __post_init__(self):
-        if not isinstance(self.categories, int | np.integer):
-            object.__setattr__(self, "categories", tuple(self.categories))
-            if len(set(self.categories)) != len(self.categories):
-                raise ValueError(f"a category is named twice in {self.categories}")
+    def __post_init__(self) -> None:
+        given = self.categories
+        object.__setattr__(self, "categories", int(given) if isinstance(given, int | np.integer) else tuple(given))
+        if len(set(self._values)) < len(self._values):
+            raise ValueError(f"a category is named twice in {self.categories}")
         if self.num_categories < 2:
             raise ValueError("a categorical column needs at least two categories")
 
     @property
-    def num_categories(self):
-        return self.categories if isinstance(self.categories, int | np.integer) else len(self.categories)
+    def _values(self) -> Sequence[Hashable]:
+        """What the codes stand for."""
+        return range(self.categories) if isinstance(self.categories, int) else self.categories
 
-    def num_inputs(self, num_features):
+    @property
+    def num_categories(self) -> int:
+        """Number of categories, k."""
+        return len(self._values)
+
+    def num_inputs(self, num_features: int) -> int:
         return self.num_categories
 
-    def num_parameters(self, num_features):
+    def num_parameters(self, num_features: int) -> int:
         if num_features != 1:
             raise ValueError("Categorical describes one column; use Columns for several")
         return self.num_categories
 
-    def units(self, x):
-        return np.zeros(x.shape[1]), np.ones(x.shape[1])
-
-    def features(self, x, observed, shift, scale):
+    def features(self, x: tf.Tensor, observed: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         return self._one_hot(x) * tf.cast(observed, x.dtype)
 
-    def constrain(self, raw, shift, scale):
-        return raw
+    def log_prob(self, parameters: Parameters, x: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(self._one_hot(x) * tf.nn.log_softmax(parameters), axis=-1, keepdims=True)
 
-    def from_outputs(self, outputs):
-        return outputs
-
-    def log_prob(self, parameters, x):
-        return tf.reduce_sum(
-            self._one_hot(x) * tf.nn.log_softmax(parameters), axis=-1, keepdims=True
-        )
-
-    def sample(self, parameters, seed):
+    def sample(self, parameters: Parameters, seed: Any) -> tf.Tensor:
         # Gumbel-max: the largest of logits + Gumbel noise is a draw from the softmax.
         gumbel = -tf.math.log(-tf.math.log(tf.maximum(uniform(tf.shape(parameters), seed), 1e-20)))
         return tf.cast(tf.argmax(parameters + gumbel, axis=-1)[..., None], parameters.dtype)
 
-    def mean(self, parameters):
-        """The most probable code: categories have no mean."""
+    def mean(self, parameters: Parameters) -> tf.Tensor:
+        """Return the most probable code: categories have no mean."""
         return tf.cast(tf.argmax(parameters, axis=-1)[..., None], parameters.dtype)
 
-    def _one_hot(self, x):
+    def check(self, cells: NDArray) -> NDArray:
+        codes = {value: code for code, value in enumerate(self._values)}
+        values = np.empty(len(cells))
+        for i, cell in enumerate(cells.tolist()):
+            try:
+                values[i] = codes[cell]
+            except (KeyError, TypeError):  # what cannot be hashed is no category
+                raise ValueError(f"category {cell!r} was never seen; known are {list(self._values)}") from None
+        return values
+
+    def decode(self, values: NDArray) -> NDArray:
+        codes, named = super().decode(values), not isinstance(self.categories, int)
+        return np.fromiter(self._values, object, self.num_categories)[codes] if named else codes
+
+    def _one_hot(self, x: tf.Tensor) -> tf.Tensor:
         return tf.one_hot(tf.cast(x[..., 0], tf.int32), self.num_categories, dtype=x.dtype)
 
 
 @_serializable
-class Columns:
+class Columns(Likelihood):
     """A table whose columns have different likelihoods.
 
     Parameters
@@ -256,29 +370,26 @@ class Columns:
     ('mass', 'sex')
     """
 
-    def __init__(self, kinds):
-        if isinstance(kinds, Mapping):
-            self.names, kinds = tuple(kinds), tuple(kinds.values())
-        else:
-            kinds = tuple(kinds)
-            self.names = None
-        if not kinds:
+    def __init__(self, kinds: Mapping[str, Likelihood] | Mapping[Hashable, Likelihood] | Sequence[Likelihood]) -> None:
+        self.names = tuple(kinds) if isinstance(kinds, Mapping) else None
+        self.kinds = tuple(kinds.values() if isinstance(kinds, Mapping) else kinds)
+        if not self.kinds:
             raise ValueError("Columns needs at least one column")
-        for kind in kinds:
-            if isinstance(kind, type) or not hasattr(kind, "constrain"):
+        self._groups: list[tuple[Likelihood, list[int]]] = []
+        for j, kind in enumerate(self.kinds):
+            if not isinstance(kind, Likelihood) or isinstance(kind, Columns):
                 raise TypeError(f"Columns needs a likelihood object such as Normal() for each column, got {kind!r}")
-        self.kinds = kinds
-        self.draws_by_row = all(kind.draws_by_row for kind in kinds)
-        # Columns of one kind are handled together; a categorical column stands alone.
-        groups = {}
-        for index, kind in enumerate(kinds):
-            key = (kind, index) if isinstance(kind, Categorical) else kind
-            groups.setdefault(key, (kind, []))[1].append(index)
-        self._groups = list(groups.values())
-        self._order = np.argsort([i for _, columns in self._groups for i in columns])
+            # Columns of one kind are handled together, unless they must stand alone.
+            same = [columns for other, columns in self._groups if not kind.one_column and other == kind]
+            if same:
+                same[0].append(j)
+            else:
+                self._groups.append((kind, [j]))
+        self.draws_by_row = all(kind.draws_by_row for kind in self.kinds)
+        self._order = np.argsort([j for _, columns in self._groups for j in columns])
 
     @classmethod
-    def from_frame(cls, frame):
+    def from_frame(cls, frame: pd.DataFrame) -> Columns:
         """Guess the likelihoods from a pandas DataFrame.
 
         Columns of numbers become `Normal`, of booleans `Bernoulli`, of anything else `Categorical`
@@ -290,117 +401,97 @@ class Columns:
             For a column that has no observed value or a single category, dates, complex numbers,
             cells that cannot be a category, and repeated names.
         """
-        import pandas as pd
-
-        repeated = frame.columns[frame.columns.duplicated()]
-        if len(repeated):
-            raise ValueError(f"column {repeated[0]!r} stands twice in the table")
-        kinds = {}
+        for name in frame.columns[frame.columns.duplicated()]:
+            raise ValueError(f"column {name!r} stands twice in the table")
+        kinds: dict[Hashable, Likelihood] = {}
         for name, column in frame.items():
-            found, label = pd.api.types.infer_dtype(column, skipna=True), f"column {name!r}"
-            if not column.notna().any():
+            known, found, label = column.dropna(), pd.api.types.infer_dtype(column, skipna=True), f"column {name!r}"
+            if known.empty:
                 raise ValueError(f"{label} has no observed value: leave it out of the model")
             if found in ("floating", "integer", "mixed-integer-float", "decimal"):
                 kinds[name] = Normal()
                 continue
             if found == "complex" or found.startswith(("date", "time", "period", "interval")):
                 raise TypeError(f"{label} holds {found} values: give numbers, such as days since the first")
-            if isinstance(column.dtype, pd.CategoricalDtype):
-                categories = column.cat.categories.tolist()
-            else:
-                try:
-                    categories = sorted(column.dropna().unique().tolist(), key=str)
-                except TypeError:  # what cannot be hashed is no category
-                    raise TypeError(
-                        f"{label}: argument must be a string or a number, got {column.dropna().iloc[0]!r}"
-                    ) from None
-            if found != "categorical" and set(categories) <= {True, False}:
+            for cell in (cell for cell in known if not pd.api.types.is_hashable(cell)):
+                raise TypeError(f"{label}: argument must be a string or a number, got {cell!r}")
+            declared = found == "categorical"
+            categories = column.cat.categories.tolist() if declared else sorted(known.unique().tolist(), key=str)
+            if not declared and set(categories) <= {True, False}:
                 kinds[name] = Bernoulli()
             elif len(categories) == 1:
                 raise ValueError(f"{label} holds one category only, {categories[0]!r}: leave it out of the model")
             else:
-                kinds[name] = Categorical(tuple(categories))
+                kinds[name] = Categorical(categories)
         return cls(kinds)
 
-    def kind(self, j):
-        return self.kinds[j]
-
-    def num_inputs(self, num_features):
+    def num_inputs(self, num_features: int) -> int:
         return sum(kind.num_inputs(len(columns)) for kind, columns in self._groups)
 
-    def num_parameters(self, num_features):
+    def num_parameters(self, num_features: int) -> int:
         if num_features != len(self.kinds):
             raise ValueError(f"{len(self.kinds)} likelihoods for {num_features} columns")
         return sum(kind.num_parameters(len(columns)) for kind, columns in self._groups)
 
-    def units(self, x):
+    def units(self, x: NDArray) -> tuple[NDArray, NDArray]:
         shift, scale = np.zeros(x.shape[1]), np.ones(x.shape[1])
         for kind, columns in self._groups:
             shift[columns], scale[columns] = kind.units(x[:, columns])
         return shift, scale
 
-    def features(self, x, observed, shift, scale):
-        parts = []
-        for kind, columns in self._groups:
-            part = [tf.gather(a, columns, axis=-1) for a in (x, observed, shift, scale)]
-            parts.append(kind.features(*part))
-        return tf.concat(parts, axis=-1)
+    def features(self, x: tf.Tensor, observed: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+        parts = ([tf.gather(a, own, axis=-1) for a in (x, observed, shift, scale)] for _, own in self._groups)
+        return tf.concat([kind.features(*part) for part, (kind, _) in zip(parts, self._groups, strict=True)], axis=-1)
 
-    def constrain(self, raw, shift, scale):
+    def constrain(self, raw: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor) -> Parameters:
         widths = [kind.num_parameters(len(columns)) for kind, columns in self._groups]
         return tuple(
-            kind.constrain(part, tf.gather(shift, columns), tf.gather(scale, columns))
-            for part, (kind, columns) in zip(tf.split(raw, widths, axis=-1), self._groups, strict=True)
+            kind.constrain(own, tf.gather(shift, columns), tf.gather(scale, columns))
+            for own, (kind, columns) in zip(tf.split(raw, widths, axis=-1), self._groups, strict=True)
         )
 
-    def from_outputs(self, outputs):
+    def from_outputs(self, outputs: Any) -> Parameters:
         return tuple(
             kind.from_outputs(output)
             for output, (kind, _) in zip(outputs, self._groups, strict=True)
         )
 
-    def log_prob(self, parameters, x):
-        return self._gather(
-            kind.log_prob(part, tf.gather(x, columns, axis=-1))
-            for part, (kind, columns) in zip(parameters, self._groups, strict=True)
-        )
+    def log_prob(self, parameters: Parameters, x: tf.Tensor) -> tf.Tensor:
+        parts = zip(parameters, self._groups, strict=True)
+        return self._gather(kind.log_prob(own, tf.gather(x, columns, axis=-1)) for own, (kind, columns) in parts)
 
-    def sample(self, parameters, seed):
-        return self._gather(
-            kind.sample(part, own)
-            for part, own, (kind, _) in zip(parameters, split(seed, len(self._groups)), self._groups, strict=True)
-        )
+    def sample(self, parameters: Parameters, seed: Any) -> tf.Tensor:
+        parts = zip(parameters, split(seed, len(self._groups)), self._groups, strict=True)
+        return self._gather(kind.sample(own, its) for own, its, (kind, _) in parts)
 
-    def mean(self, parameters):
-        return self._gather(
-            kind.mean(part) for part, (kind, _) in zip(parameters, self._groups, strict=True)
-        )
+    def mean(self, parameters: Parameters) -> tf.Tensor:
+        return self._gather(kind.mean(own) for own, (kind, _) in zip(parameters, self._groups, strict=True))
 
-    def _gather(self, parts):
+    def kind(self, j: int) -> Likelihood:
+        return self.kinds[j]
+
+    def part(self, parameters: Parameters, j: int) -> tuple[Likelihood, Parameters]:
+        parts = zip(parameters, self._groups, strict=True)
+        return next(kind.part(own, columns.index(j)) for own, (kind, columns) in parts if j in columns)
+
+    def _gather(self, parts: Iterable[tf.Tensor]) -> tf.Tensor:
         """Put the groups' columns back into the table's order."""
         return tf.gather(tf.concat(list(parts), axis=-1), self._order, axis=-1)
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Columns) and (self.kinds, self.names) == (other.kinds, other.names)
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((self.kinds, self.names))
 
-    def __repr__(self):
-        names = self.names or range(len(self.kinds))
-        return f"Columns({dict(zip(names, self.kinds, strict=True))})"
+    def __repr__(self) -> str:
+        return f"Columns({dict(zip(self.names or range(len(self.kinds)), self.kinds, strict=True))})"
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         kinds = [keras.saving.serialize_keras_object(kind) for kind in self.kinds]
         return {"kinds": kinds, "names": self.names}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Columns:
         kinds = [keras.saving.deserialize_keras_object(kind) for kind in config["kinds"]]
-        names = config["names"]
-        return cls(kinds if names is None else dict(zip(names, kinds, strict=True)))
-
-
-def kind_of(likelihood, column):
-    """The likelihood of one column: itself, or its part of a `Columns`."""
-    return likelihood.kinds[column] if isinstance(likelihood, Columns) else likelihood
+        return cls(kinds if config["names"] is None else dict(zip(config["names"], kinds, strict=True)))

@@ -18,7 +18,7 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.special import expit, logsumexp, ndtr, softmax
 
 from ..evidence import check_evidence
-from ..likelihoods import Bernoulli, Categorical, Columns, Normal, kind_of
+from ..likelihoods import Bernoulli, Categorical, Columns, Normal
 
 _LOG_2PI = np.log(2 * np.pi)
 _PRUNED = 1e-9  # mass of the quadrature nodes left out of the result
@@ -375,7 +375,7 @@ class _Grid:
         """log p(x_o | z) of decoded nodes (b,), Normal columns in float64."""
         likelihood, others, total = self.model.likelihood, None, 0.0
         for j in columns:
-            if isinstance(kind_of(likelihood, j), Normal):
+            if isinstance(likelihood.kind(j), Normal):
                 loc, scale = _column(likelihood, parameters, j)[1].T
                 total = total - 0.5 * (((self.row[j] - loc) / scale) ** 2 + _LOG_2PI) - np.log(scale)
             else:
@@ -408,7 +408,7 @@ def _width(model) -> int:
 
 def _column(likelihood, parameters, j) -> tuple[Any, np.ndarray]:
     """Kind of column ``j``, and its (loc, scale) or probabilities in float64, shape (b, ·)."""
-    kind, i = kind_of(likelihood, j), j
+    kind, i = likelihood.kind(j), j
     if isinstance(likelihood, Columns):
         groups = zip(parameters, likelihood._groups, strict=True)
         parameters, i = next((part, own.index(j)) for part, (_, own) in groups if j in own)
