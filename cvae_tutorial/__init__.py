@@ -7,16 +7,16 @@
 (5000, 2)
 """
 
-from . import _quiet  # noqa: F401  (before TensorFlow)
+from . import _quiet as _quiet  # before TensorFlow
 from . import distances, exact, likelihoods, samplers
-from .recipes.checkpoints import checkpoint_card, load_vae, save_vae
 from .evidence import Evidence
-from .tables.imputer import VAEImputer
 from .likelihoods import Bernoulli, Categorical, Columns, Normal
-from .truth.mixture import GaussianMixture, fractional_brownian_motion, two_ridges
-from .recipes import FreshRows
-from .sampling import ConditionalDraws, SamplingWarning, conditional_sampler, sample_conditional
 from .model import VAE, KLWarmup, LatentVariableModel, WrappedVAE, wrap
+from .recipes import FreshRows
+from .recipes.checkpoints import checkpoint_card, load_vae, save_vae
+from .sampling import ConditionalDraws, SamplingWarning, conditional_sampler, sample_conditional
+from .tables.imputer import VAEImputer
+from .truth.mixture import GaussianMixture, fractional_brownian_motion, two_ridges
 
 __all__ = [
     "Bernoulli", "Categorical", "Columns", "ConditionalDraws", "Evidence", "FreshRows",

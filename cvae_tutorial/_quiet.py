@@ -28,7 +28,7 @@ def hold_back_log(stack: ExitStack) -> None:
     """Send standard error to a file until ``stack`` closes. OSError where it is closed, or there is no shell."""
     stderr = os.dup(2)
     stack.callback(os.close, stderr)
-    file = stack.enter_context(tempfile.NamedTemporaryFile())
+    file = stack.enter_context(tempfile.NamedTemporaryFile())  # noqa: SIM115 (the stack closes it)
     guard = stack.enter_context(subprocess.Popen(["sh", "-c", GUARD, file.name], stdin=subprocess.PIPE))
 
     @stack.push
@@ -44,7 +44,7 @@ def hold_back_log(stack: ExitStack) -> None:
 
 
 def configured_backend() -> str:
-    """The backend that Keras will take: importing Keras to ask fails where the backend's library is missing."""
+    """Read the backend as Keras will: to import Keras and ask fails where another backend's library is missing."""
     if backend := os.environ.get("KERAS_BACKEND"):
         return backend
     home = os.path.expanduser(os.environ.get("KERAS_HOME", os.path.join("~", ".keras")))
@@ -54,6 +54,7 @@ def configured_backend() -> str:
 
 
 def require_tensorflow(backend: str) -> None:
+    """Raise ImportError, with the remedy, for any other backend."""
     if backend != "tensorflow":
         raise ImportError(
             f"cvae_tutorial needs Keras on TensorFlow, and Keras is set to the backend {backend}: set the environment "

@@ -39,7 +39,7 @@ def start(tmp_path):
 
     def run(does="", environment=(), shell='exec "$@"', first="", last="os.write(1, b'ready')"):
         code = f"{first}\nimport runpy, os; runpy.run_path(os.environ['START']); {last}"
-        clean = {k: v for k, v in os.environ.items() if k not in ("TF_CPP_MIN_LOG_LEVEL", "KERAS_BACKEND", "KERAS_HOME")}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "KERAS_"))}
         done = subprocess.run(
             ["sh", "-c", shell, "sh", sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
             env={**clean, "PYTHONPATH": str(tmp_path), "HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp"),
@@ -62,7 +62,8 @@ def test_everything_is_shown(start, first):
     assert (done.stdout, done.stderr) == ("ready", LOGGED + SAID + FATAL)
 
 
-@pytest.mark.parametrize("does", ["os.abort()", "os._exit(3)", "os.kill(os.getpid(), 9)", "raise RuntimeError('no device')"])
+@pytest.mark.parametrize(
+    "does", ["os.abort()", "os._exit(3)", "os.kill(os.getpid(), 9)", "raise RuntimeError('no device')"])
 def test_what_was_said_before_the_end_is_shown(start, does):
     done = start(does)
     assert done.returncode and done.stderr.startswith(LOGGED + SAID + FATAL)
