@@ -7,21 +7,21 @@
 (5000, 2)
 """
 
-from . import _quiet  # noqa: F401  (before TensorFlow)
+from . import _quiet as _quiet  # before TensorFlow
 from . import distances, exact, likelihoods, samplers
-from .recipes.checkpoints import checkpoint_card, load_vae, save_vae
 from .draws import ConditionalDraws, Finding, SamplingWarning, diagnose
 from .evidence import Evidence
-from .tables.imputer import VAEImputer
-from .likelihoods import Bernoulli, Categorical, Columns, Normal
-from .truth.mixture import GaussianMixture, fractional_brownian_motion, two_ridges
-from .recipes import FreshRows
-from .sampling import conditional_sampler, sample_conditional
+from .likelihoods import Bernoulli, Categorical, Columns, Likelihood, Normal
 from .model import VAE, KLWarmup, LatentVariableModel, WrappedVAE, wrap
+from .recipes import FreshRows
+from .recipes.checkpoints import checkpoint_card, load_vae, save_vae
+from .sampling import conditional_sampler, sample_conditional
+from .tables.imputer import VAEImputer
+from .truth.mixture import GaussianMixture, fractional_brownian_motion, two_ridges
 
 __all__ = [
     "Bernoulli", "Categorical", "Columns", "ConditionalDraws", "Evidence", "Finding", "FreshRows",
-    "GaussianMixture", "KLWarmup", "LatentVariableModel", "Normal", "SamplingWarning", "VAE",
+    "GaussianMixture", "KLWarmup", "LatentVariableModel", "Likelihood", "Normal", "SamplingWarning", "VAE",
     "VAEImputer", "WrappedVAE", "checkpoint_card", "conditional_sampler", "diagnose", "distances", "exact",
     "fractional_brownian_motion", "likelihoods", "load_vae", "sample_conditional", "samplers",
     "save_vae", "two_ridges", "wrap",

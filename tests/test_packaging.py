@@ -15,9 +15,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = book.ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-REQUIREMENTS = [Requirement(r) for r in [
-    *PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["book"],
-    *PROJECT["project"]["optional-dependencies"]["test"]]]
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+REQUIREMENTS = [Requirement(r) for r in sum(EXTRAS.values(), PROJECT["project"]["dependencies"])]
 PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
 SYSTEMS = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}
 
@@ -96,7 +95,7 @@ def test_versions_agree():
 def test_conda_environment_installs_the_same():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
-    assert pip == ["-c constraints.txt", "-e .[book,test]"]
+    assert pip == ["-c constraints.txt", f"-e .[{','.join(EXTRAS)}]"]
     assert "conda-forge" in environment["channels"] and "defaults" not in environment["channels"]
 
 
