@@ -14,10 +14,9 @@ import cvae_tutorial as ct  # before TensorFlow: it keeps start-up notices out
 import numpy as np
 import tensorflow as tf
 
-from cvae_tutorial import sampling
+from cvae_tutorial import loop
 from cvae_tutorial.distances import iid_floor, wasserstein
-from cvae_tutorial.samplers import METHODS, importance
-from cvae_tutorial.samplers.core import Observed, log_prior
+from cvae_tutorial.samplers import METHODS, Weighted, base, importance
 
 WIDTH = 4_096  # chains, or particles, in one step
 DRAWS = 5_000
@@ -26,8 +25,17 @@ HARD = np.isin(np.abs(POINTS), (1.5, 2.0))  # the conditional is far from the bu
 
 
 def methods():
-    """Every method with its defaults for 5,000 draws."""
-    return {name: sampling._sized(cls(), DRAWS) for name, cls in METHODS.items()}
+    """Every method with its defaults for 5,000 draws, the plan of that, and its calls of one chain and step."""
+    found = {}
+    for name, cls in METHODS.items():
+        sampler, plan = cls().plan(DRAWS)
+        calls = (1, 1)
+        if isinstance(sampler, Weighted):
+            calls = plan.num_encoders, plan.num_encoders + plan.num_prior
+        if name == "tempered_smc":
+            calls = 0, sampler.num_moves
+        found[name] = cls(), plan, calls
+    return found
 
 
 def table(header, rows):
@@ -41,7 +49,7 @@ def table(header, rows):
 # 1. A step against the bare networks
 
 
-def loop(body, variables, steps):
+def repeated(body, variables, steps):
     """``body`` run ``steps`` times in a compiled loop that returns everything, so nothing is pruned."""
 
     @tf.function(autograph=False)
@@ -58,19 +66,14 @@ def loop(body, variables, steps):
     return lambda: run(variables)
 
 
-def step_loop(model, method, chains, steps):
-    """``steps`` steps of the method, by the compiled function that `sample_conditional` runs."""
-    observed = Observed(tf.constant([[[1.0, 0.0]]]), tf.constant([[[True, False]]]))
-    functions, seed = sampling._compiled(model, method), tf.constant([1, 2])
-    state = functions["init"](observed, tf.constant(chains), tf.constant(steps), seed, None)
-    first, one = tf.constant(0), tf.constant(1)
-
-    def run():
-        # Chains keep one state in the end; weighted methods keep the particles of every step.
-        kept, thin = (tf.constant(steps), one) if method.weighted else (one, tf.constant(steps))
-        return functions["advance"](observed, state, seed, first, kept, thin)
-
-    return run
+def step_loop(model, method, plan, chains, steps):
+    """``steps`` steps of the method, by the compiled functions that `sample_conditional` runs."""
+    table = tf.constant([[[1.0, 0.0]]]), tf.constant([[[True, False]]]), tf.constant([0])
+    functions, seed = loop.compiled(model, method.kernel()), (np.array([1, 2], "int32"), 0)
+    # Chains keep one state in the end; weighted methods keep the particles of every step.
+    kept, thin = (steps, 1) if isinstance(method, Weighted) else (1, steps)
+    state = functions.call("init", table, seed, plan._replace(num_chains=chains, warmup=0, num_kept=kept, thin=thin))
+    return lambda: functions.call("advance", table, seed, state, 2, 0, kept, thin, False)[:2]
 
 
 def network_loop(model, chains, calls, steps):
@@ -90,16 +93,16 @@ def network_loop(model, chains, calls, steps):
         return parameters[0][:, : x.shape[1]], z, scale, parameters
 
     start = model.encode(x)[1] if encoders else z
-    return loop(body, (x, z, start, model.decode(z)), steps)
+    return repeated(body, (x, z, start, model.decode(z)), steps)
 
 
-def weightless_loop(model, method, chains, steps):
+def weightless_loop(model, method, plan, chains, steps):
     """LAIR's step with the mixture's density left out of its weights, to count that apart."""
-    sampling._cache.clear()
-    with mock.patch.object(importance, "log_mixture", lambda z, *_: log_prior(z)):
-        run = step_loop(model, method, chains, steps)
+    loop.cache.clear()
+    with mock.patch.object(importance, "log_mixture", lambda z, *_: base.log_prior(z)):
+        run = step_loop(model, method, plan, chains, steps)
         run()  # compiled while the density is out
-    sampling._cache.clear()
+    loop.cache.clear()
     return run
 
 
@@ -111,12 +114,12 @@ def seconds(function):
 
 def step_table(title, model, steps, repeats):
     runs = {}
-    for name, method in methods().items():
-        chains = round(WIDTH / method.calls[1])
-        parts = [step_loop(model, method, chains, steps), network_loop(model, chains, method.calls, steps)]
+    for name, (method, plan, calls) in methods().items():
+        chains = round(WIDTH / calls[1])
+        parts = [step_loop(model, method, plan, chains, steps), network_loop(model, chains, calls, steps)]
         if name == "lair":
-            parts.append(weightless_loop(model, method, chains, steps))
-        runs[name] = chains * method.calls[1], parts
+            parts.append(weightless_loop(model, method, plan, chains, steps))
+        runs[name] = chains * calls[1], parts
     times = {name: [] for name in runs}
     for repeat in range(repeats + 1):
         for name, (_, parts) in runs.items():
@@ -143,13 +146,13 @@ def default_table(model, repeats):
         return ct.sample_conditional(model, {0: 1.0}, DRAWS, seed=seed, progress=False)
 
     def traces():
-        compiled = sampling._compiled(model, draws.method)
-        return [compiled[name].experimental_get_tracing_count() for name in ("init", "advance", "pool")]
+        functions = loop.compiled(model, draws.method.kernel()).functions.values()
+        return sum(function.experimental_get_tracing_count() for function in functions)
 
     draws = draw(0)
     first, before = draws.seconds, traces()
     later = [draw(seed).seconds for seed in range(1, repeats + 1)]
-    retraced = sum(traces()) - sum(before)
+    retraced = traces() - before
     table(["5,000 draws given X0 = 1 by the default method", ""],
           [["method", f"`{draws.method}`"],
            ["first call, s (compiles)", f"{first:.2f}"],
@@ -166,7 +169,7 @@ def accuracy_table(model, seeds):
     targets = [ct.exact.quadrature(model, row).column(1) for row in rows]
     floors = np.array([iid_floor(wasserstein, target, DRAWS, replicates=20).mean for target in targets])
     lines = []
-    for name, method in methods().items():
+    for name, (method, _, _) in methods().items():
         found, spent = [], []
         for seed in range(seeds):
             with warnings.catch_warnings():
@@ -175,10 +178,10 @@ def accuracy_table(model, seeds):
             spent.append(draws.seconds / len(rows))  # the first compiles; the median leaves it out
             found.append([wasserstein(values[:, 1], t) for values, t in zip(draws.values, targets, strict=True)])
         ratio = np.mean(found, 0) / floors
-        if method.weighted:
+        if isinstance(method, Weighted):
             diagnosed = 1 / (1 / DRAWS + 1 / draws.importance_ess)
         else:
-            diagnosed = draws._chain_statistic("ess", range(len(rows)))[:, 1]
+            diagnosed = draws.ess_bulk[:, 1]
         diagnosed = f"{np.nanmin(diagnosed):.0f}" if np.isfinite(diagnosed).any() else ""
         worth = DRAWS / np.mean(ratio[HARD]) ** 2
         calls = (draws.encoder_calls + draws.decoder_calls) / len(rows)

@@ -18,11 +18,11 @@ from .samplers.base import Plan, Population, Sampler, Target, Weighted, resample
 from .seeds import RowSeed
 
 MAX_STEPS = 400  # of a method that goes on until it is ready
-_STEPS = 5  # of these, between two looks at the clock
-_AT_ONCE = 16  # numbers that a processor computes at once, at the most
-_PIECE = 2**23  # floats: independent chains are cut into pieces of this size, whatever the memory
-_SEGMENT = 1e10  # floats: longer parts go through the compiled loop in segments
-_MAX_GAP = 4  # rows of a block may be spread over so many times their number
+STEPS = 5  # of these, between two looks at the clock
+AT_ONCE = 16  # numbers that a processor computes at once, at the most
+PIECE = 2**23  # floats: independent chains are cut into pieces of this size, whatever the memory
+SEGMENT = 1e10  # floats: longer parts go through the compiled loop in segments
+MAX_GAP = 4  # rows of a block may be spread over so many times their number
 
 
 class Result(NamedTuple):
@@ -71,11 +71,11 @@ def run(
     observed = evidence.observed[rows][:, None]
     floats = filled.memory(Target(model, values, observed), plan)
     piece = plan.num_chains
-    if not sampler.coupled and piece * floats > _PIECE:
-        piece = min(piece, _AT_ONCE * max(1, int(_PIECE / floats / _AT_ONCE)))
+    if not sampler.coupled and piece * floats > PIECE:
+        piece = min(piece, AT_ONCE * max(1, int(PIECE / floats / AT_ONCE)))
     # A processor computes many numbers at once and the last few of a tensor one by one, which rounds
     # otherwise. Rows are cut where that makes no difference, and draws decoded in sixteens.
-    unit = min(_AT_ONCE // math.gcd(_AT_ONCE, piece, plan.num_chains), len(rows))
+    unit = min(AT_ONCE // math.gcd(AT_ONCE, piece, plan.num_chains), len(rows))
     needed = 4 * unit * piece * floats / 2**30
     if needed > max_memory:
         raise ValueError(
@@ -83,13 +83,13 @@ def run(
             f"{max_memory:.2g}: raise max_memory to {math.ceil(needed * 100) / 100:g}"
             + (", or lower num_chains" if sampler.coupled else "")
         )
-    blocks = _blocks(rows, unit, int(max_memory / needed))
-    pieces = [plan._replace(num_chains=n) for n in _sizes(plan.num_chains, piece)]
+    blocks = cut(rows, unit, int(max_memory / needed))
+    pieces = [plan._replace(num_chains=n) for n in sizes(plan.num_chains, piece)]
     # A long run goes through the compiled loop in segments, so that it can show its progress.
     work = blocks[0].stop * piece * plan.num_steps * floats
-    segments = _sizes(plan.num_kept, -(-plan.num_kept // int(np.clip(work / _SEGMENT, 1, 20))))
-    bar = _Progress(len(blocks) * len(pieces) * len(segments), progress)
-    compiled = _compiled(model, sampler.kernel())
+    segments = sizes(plan.num_kept, -(-plan.num_kept // int(np.clip(work / SEGMENT, 1, 20))))
+    bar = Progress(len(blocks) * len(pieces) * len(segments), progress)
+    functions = compiled(model, sampler.kernel())
     pair = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)
     parts = []
     for block in blocks:
@@ -99,9 +99,9 @@ def run(
             begin, last = None, first + part.num_chains * part.num_encoders
             if own is not None:
                 begin = tf.constant(np.repeat(own[:, first:last], len(values[block]) // len(own), 0), "float32")
-            kept.append(compiled.chains(table, (pair, number), part, begin, segments, bar))
+            kept.append(functions.chains(table, (pair, number), part, begin, segments, bar))
             first = last
-        parts.append(compiled.finish(table, (pair, len(pieces)), kept, num_samples))
+        parts.append(functions.finish(table, (pair, len(pieces)), kept, num_samples))
     bar.end()
     columns = list(zip(*parts, strict=True))
     draws, acceptance, chains, log_weights, arrived = (
@@ -111,15 +111,15 @@ def run(
     return Result(draws, acceptance, chains, log_weights, encoder_calls, decoder_calls, arrived)
 
 
-def _sizes(total: int, most: int) -> list[int]:
+def sizes(total: int, most: int) -> list[int]:
     """``total`` in parts of ``most`` and a rest."""
     return [most] * (total // most) + [total % most] * (total % most > 0)
 
 
-def _blocks(rows, unit: int, most: int) -> list[slice]:
+def cut(rows, unit: int, most: int) -> list[slice]:
     """``rows`` in slices of at most ``most`` units, whose rows do not lie too far apart: random numbers
     are drawn for those between them, too."""
-    blocks, first, reach = [], 0, _MAX_GAP * unit * most
+    blocks, first, reach = [], 0, MAX_GAP * unit * most
     for last in [*range(unit, len(rows), unit), len(rows)]:
         beyond = min(last + unit, len(rows))
         if last == len(rows) or beyond - first > unit * most or rows[beyond - 1] - rows[first] >= reach:
@@ -128,7 +128,7 @@ def _blocks(rows, unit: int, most: int) -> list[slice]:
     return blocks
 
 
-class _Progress:
+class Progress:
     """A bar, once a run has taken longer than two seconds."""
 
     def __init__(self, target, wanted):
@@ -158,23 +158,23 @@ class _Progress:
             self.bar.update(self.rounds if self.bar.target is None else self.target, finalize=True)
 
 
-_cache: OrderedDict = OrderedDict()
-_lock = threading.RLock()
+cache: OrderedDict = OrderedDict()
+lock = threading.RLock()
 
 
-def _compiled(model, kernel) -> _Compiled:
+def compiled(model, kernel) -> Compiled:
     """The compiled functions of one model and sampler; the last 32 pairs are kept."""
-    with _lock:
+    with lock:
         key = (id(model), kernel)
-        if key not in _cache:
-            _cache[key] = _Compiled(model, kernel)
-        _cache.move_to_end(key)
-        if len(_cache) > 32:
-            _cache.popitem(last=False)
-        return _cache[key]
+        if key not in cache:
+            cache[key] = Compiled(model, kernel)
+        cache.move_to_end(key)
+        if len(cache) > 32:
+            cache.popitem(last=False)
+        return cache[key]
 
 
-class _Compiled:
+class Compiled:
     """A sampler's functions, each traced once: rows, chains, steps and draws are free."""
 
     def __init__(self, model, kernel: Sampler):
@@ -194,7 +194,7 @@ class _Compiled:
 
     def call(self, name, *arguments):
         """Run the function ``_name``, compiled at its first call."""
-        with _lock:
+        with lock:
             if name not in self.functions:
                 if name == "advance":  # what it carries is known once a state has been made
                     state = self.functions["init" if "init" in self.functions else "init_at"]
@@ -286,8 +286,8 @@ class _Compiled:
             return kept, acceptance, arrived.numpy()
 
         arrived = np.full(len(table[2]), not self.settles)
-        for step in range(0, MAX_STEPS * (not arrived.all()), _STEPS):
-            _, _, arrived = advance(1, step, 1, _STEPS, True)
+        for step in range(0, MAX_STEPS * (not arrived.all()), STEPS):
+            _, _, arrived = advance(1, step, 1, STEPS, True)
             bar.round()
             if arrived.all():
                 break
@@ -309,7 +309,7 @@ class _Compiled:
         kept = tf.nest.map_structure(lambda *parts: np.concatenate(parts, axis=2), *kept)
         acceptance = np.concatenate(acceptance, axis=1).mean(axis=1)
         chains = log_weights = None
-        num_decoded = -(-num_samples // _AT_ONCE) * _AT_ONCE
+        num_decoded = -(-num_samples // AT_ONCE) * AT_ONCE
         if isinstance(self.kernel, Weighted):
             # Pool steps, chains and particles: (t, n, C, P, ...) to (n, t C P, ...)
             z, log_weights = (np.moveaxis(a, 1, 0) for a in kept)

@@ -87,7 +87,7 @@ def test_one_compilation_for_any_number_of_draws_chains_and_rows(model, method):
     def traces():
         return [
             function.experimental_get_tracing_count()
-            for compiled in loop._cache.values()
+            for compiled in loop.cache.values()
             for function in compiled.functions.values()
         ]
 
@@ -105,15 +105,15 @@ def test_draws_of_a_row_follow_from_the_seed_and_its_number(model, method, monke
     table = np.where(rng.random((40, 3)) < 0.5, [1.0, 10.0, -4.0] + rng.normal(size=(40, 3)), NAN)
     table[3] = [0.0, 10.0, -5.0]  # nothing to draw
     whole = draw(model, table, 60, method, **brief(method))
-    monkeypatch.setattr(loop, "_PIECE", 2**16)  # so that chains are cut into pieces, too
+    monkeypatch.setattr(loop, "PIECE", 2**16)  # so that chains are cut into pieces, too
     pieces = draw(model, table, 60, method, **brief(method))
     if whole.method.coupled:
         assert whole.values.tobytes() == pieces.values.tobytes()
-    blocks, few = loop._blocks, []
-    monkeypatch.setattr(loop, "_blocks", lambda rows, unit, most: few.append(blocks(rows, unit, 1)) or few[-1])
+    blocks, few = loop.cut, []
+    monkeypatch.setattr(loop, "cut", lambda rows, unit, most: few.append(blocks(rows, unit, 1)) or few[-1])
     cut = draw(model, table, 60, method, **brief(method))
     assert cut.values.tobytes() == pieces.values.tobytes() and len(few[0]) > 1
-    monkeypatch.setattr(loop, "_blocks", blocks)
+    monkeypatch.setattr(loop, "cut", blocks)
     others = table.copy()
     others[:20:2] = NAN
     assert draw(model, others, 60, method, **brief(method)).values[30].tobytes() == pieces.values[30].tobytes()
@@ -240,7 +240,7 @@ def test_bar_only_on_long_runs(model, capsys, monkeypatch):
     assert capsys.readouterr().out == ""
     clock = iter(np.arange(0.0, 1e4, 3.0))  # every look at the clock is three seconds later
     monkeypatch.setattr(loop.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(loop, "_SEGMENT", 1.0)
+    monkeypatch.setattr(loop, "SEGMENT", 1.0)
     draw(model, {0: 1.0}, progress=True)
     assert "20/20" in capsys.readouterr().out
     draw(model, {0: 1.0}, progress=False)
