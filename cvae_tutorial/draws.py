@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -124,10 +125,7 @@ class ConditionalDraws:
 
     @cached_property
     def pareto_k(self) -> np.ndarray:
-        """Shape of the weights' tail, per row (n,): above 0.7 the weights have failed; NaN for chains.
-
-        Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling.
-        """
+        """Shape of the weights' tail, per row (n,): above 0.7 the weights have failed; NaN for chains."""
         return self._pareto_k(range(len(self._rows)))
 
     @cached_property
@@ -147,20 +145,9 @@ class ConditionalDraws:
         return self._of_chains("ess", range(len(self._rows)), LEAST_STATES)
 
     def _pareto_k(self, rows):
-        out = np.full(len(rows), np.nan)
-        if self.log_weights is None or not len(rows):
-            return out
-        from arviz_stats.base import array_stats  # takes a second to import
-
-        for i, row in enumerate(rows):
-            log_weights = self.log_weights[row].astype(float)
-            if np.ptp(log_weights) < 1e-6:  # equal weights have no tail
-                out[i] = -np.inf
-            elif np.isfinite(log_weights).all():
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # `diagnose` says more
-                    out[i] = float(array_stats.psislw(log_weights)[1])
-        return out
+        if self.log_weights is None:
+            return np.full(len(rows), np.nan)
+        return np.array([pareto_k(self.log_weights[row].astype(float)) for row in rows])
 
     def _of_chains(self, name, rows, least):
         out = np.full((len(rows), self.values.shape[-1]), np.nan)
@@ -226,13 +213,44 @@ class ConditionalDraws:
         posterior = {}
         for j, name in enumerate(names):
             if not self.evidence.observed[:, j].all():
-                posterior[str(name) if isinstance(name, str) else f"x{name}"] = (
-                    chains[0, ..., j] if self.evidence.single else np.moveaxis(chains[..., j], 0, -1)
-                )
+                name = name if isinstance(name, str) else f"x{name}"
+                if name in ("chain", "draw", "row") or "/" in name:
+                    raise ValueError(f"a DataTree cannot hold a column called {name!r}: rename it")
+                posterior[name] = chains[0, ..., j] if self.evidence.single else np.moveaxis(chains[..., j], 0, -1)
         dims = None if self.evidence.single else {name: ["row"] for name in posterior}
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="(More|Found) chain")  # many short chains are meant
-            return arviz_base.from_dict({"posterior": posterior}, dims=dims, attrs={"posterior": self._costs})
+        return arviz_base.from_dict(
+            {"posterior": posterior}, dims=dims, attrs={"posterior": self._costs}, check_conventions=False
+        )
+
+
+def pareto_k(log_weights: np.ndarray) -> float:
+    """Shape of the tail of importance weights (m,), from their logarithms.
+
+    Above 0.7 the weights have failed: infinity if a few of them, or too few, leave nothing to fit.
+    Minus infinity if they are bounded, NaN if one of them is no number.
+
+    References
+    ----------
+    Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling.
+    """
+    if not np.isfinite(log_weights).all():
+        return math.nan
+    if np.ptp(log_weights) < 1e-6:  # equal weights have no tail
+        return -math.inf
+    tail = int(min(len(log_weights) / 5, 3 * len(log_weights) ** 0.5))  # as ArviZ cuts it
+    if tail < 6:
+        return math.inf
+    weights = np.exp(np.sort(log_weights)[-tail - 1 :] - log_weights.max())
+    if weights[1] == 1.0:
+        return -math.inf
+    if weights[int(tail / 4 + 0.5)] - weights[0] < 1e-100:  # ArviZ divides by it, and finds nothing wrong
+        return math.inf
+    from arviz_stats.base import array_stats
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # `diagnose` says more
+        k = array_stats.psislw(-log_weights)[1]
+    return float(np.nan_to_num(k, nan=math.inf, posinf=math.inf, neginf=-math.inf))
 
 
 def diagnose(draws: ConditionalDraws, max_rows: int | None = None) -> list[Finding]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import cvae_tutorial as ct
 from cvae_tutorial import loop
+from cvae_tutorial.draws import pareto_k
 from cvae_tutorial.exact import LinearGaussian
 from cvae_tutorial.samplers import LAIR, METHODS, Importance, Weighted
 
@@ -293,6 +294,24 @@ def test_diagnostics_are_those_of_arviz(model):
     assert summary.loc[2, "r_hat"] == pytest.approx(float(array_stats.rhat(chains)))
     assert summary.loc[2, "ess_bulk"] == pytest.approx(float(array_stats.ess(chains)))
     assert 0 < draws.acceptance[0] <= 1
+
+
+def test_pareto_k_of_known_tails():
+    rng = np.random.default_rng(0)
+    for k in (0.2, 0.5, 0.9, 1.5):  # exp(k E) of an exponential E has a Pareto tail of shape k
+        found = [pareto_k(k * rng.exponential(size=5_000)) for _ in range(40)]
+        # The estimate is drawn to a half as by ten of the 212 weights in the tail (Vehtari et al. 2024).
+        assert np.mean(found) == pytest.approx((212 * k + 10 * 0.5) / 222, abs=0.05)
+    assert pareto_k(np.r_[np.zeros(4_999), 80.0]) == np.inf == pareto_k(np.r_[rng.normal(size=4_999), 900.0])
+    assert pareto_k(np.zeros(10)) == -np.inf and pareto_k(rng.normal(size=10)) == np.inf
+    assert np.isnan(pareto_k(np.array([0.0, np.nan])))
+
+
+@pytest.mark.parametrize("name", ["chain", "draw", "a/b"])
+def test_names_that_a_data_tree_cannot_hold(name):
+    vae = ct.VAE(2, hidden=(3,), feature_names=(name, "b"), seed=0)
+    with pytest.raises(ValueError, match=f"cannot hold a column called '{name}'"):
+        draw(vae, {"b": 0.0}, 20).to_arviz()
 
 
 def test_no_effective_size_from_a_few_states_a_chain(model):
