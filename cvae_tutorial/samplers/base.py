@@ -286,7 +286,7 @@ class Weighted(Sampler):
 
     def memory(self, target, plan):
         particles = plan.num_encoders + plan.num_prior
-        weights = 2 * plan.num_encoders * particles * target.latent_dim  # every draw under every encoder
+        weights = 4 * plan.num_encoders * particles * target.latent_dim  # every draw under every encoder
         return particles * (super().memory(target, plan) / 2 + plan.num_kept * (target.latent_dim + 1)) + weights
 
 
