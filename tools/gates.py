@@ -50,7 +50,7 @@ class Tolerance:
     exact_integers: bool = True
 
     @classmethod
-    def of(cls, cell) -> "Tolerance":
+    def of(cls, cell) -> Tolerance:
         """The tolerance of a cell: the default, or what its ``gate`` metadata states."""
         stated = {k: v for k, v in cell.metadata.get("gate", {}).items() if k != "why"}
         if "rtol" in stated or "atol" in stated:
@@ -58,23 +58,37 @@ class Tolerance:
         return cls(**stated)
 
 
+DEFAULT = Tolerance()
+
+
 # ---------------------------------------------------------------- numbers and text
 
-# Digits inside a name (X0, x_1) belong to the name.
-NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w])")
+# Digits in a name (X0, x_1), a hash (12e34f) or a version (2.4.6) belong to it: Python signs its exponents,
+# and a number has one point. A comma groups thousands, or stands between two numbers.
+NUMBER = re.compile(
+    r"(?<![\w.])[-+\u2212]?(?:(?:\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)\.?\d*|\.\d+)(?:[eE][-+]\d+)?(?!\w|\.\d)"
+)
+# A path of an SVG starts with a move; only there do numbers touch letters, and one another (L120.8-3.2.5).
+PATH_DATA = re.compile(r'(?<=\bd=")\s*[Mm][MmLlHhVvCcSsQqTtAaZzeE\d\s.,+-]*(?=")')
+PATH_TOKEN = re.compile(r"[MmLlHhVvCcSsQqTtAaZz]|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
-def compare_text(new: str, old: str, tolerance: Tolerance = Tolerance()) -> list[str]:
+def compare_text(new: str, old: str, tolerance: Tolerance = DEFAULT) -> list[str]:
     """Differences between two texts beyond the tolerance, as messages; empty when none."""
+
+    def spaced(text):
+        return PATH_DATA.sub(lambda path: " ".join(PATH_TOKEN.findall(path[0])), text)
+
     def skeleton(text):
         # The width of a number moves brackets and the rules of tables.
         text = re.sub(r"\s*([\[\](){}|])\s*", r"\1", NUMBER.sub("#", text))
         return re.sub(r"\s+", " ", re.sub(r"([-=\u2500])\1+", r"\1", text)).strip()
 
+    new, old = spaced(new), spaced(old)
     if skeleton(new) != skeleton(old):
         return [f"text differs:\n  published: {_clip(old)}\n  computed:  {_clip(new)}"]
     problems = []
-    for a, b in zip(NUMBER.findall(new), NUMBER.findall(old)):
+    for a, b in zip(NUMBER.findall(new), NUMBER.findall(old), strict=True):
         (x, place_x, whole_x), (y, place_y, whole_y) = _parse(a), _parse(b)
         if whole_x and whole_y and tolerance.exact_integers:
             close = x == y
@@ -92,7 +106,7 @@ def _parse(token: str) -> tuple[float, float, bool]:
     mantissa, _, exponent = token.lower().partition("e")
     decimals = len(mantissa.partition(".")[2])
     whole = "." not in mantissa and not exponent
-    return float(token), 10.0 ** (int(exponent or 0) - decimals), whole
+    return float(token), float(f"1e{int(exponent or 0) - decimals}"), whole
 
 
 def _clip(text: str, width: int = 600) -> str:
@@ -155,7 +169,7 @@ def _beyond(a: np.ndarray, b: np.ndarray, shift: int) -> np.ndarray:
 
 # ---------------------------------------------------------------- outputs
 
-def compare_outputs(new: list, old: list, tolerance: Tolerance = Tolerance()) -> list[str]:
+def compare_outputs(new: list, old: list, tolerance: Tolerance = DEFAULT) -> list[str]:
     """Differences between the outputs of a cell and those published, as messages.
 
     Parameters
@@ -169,7 +183,7 @@ def compare_outputs(new: list, old: list, tolerance: Tolerance = Tolerance()) ->
     kinds = [[(o.output_type, o.get("name")) for o in side] for side in (new, old)]
     if kinds[0] != kinds[1]:
         return problems + [f"kinds of output differ: published {kinds[1]}, computed {kinds[0]}"]
-    for a, b in zip(new, old):
+    for a, b in zip(new, old, strict=True):
         if a.output_type == "stream":
             problems += compare_text(a.text, b.text, tolerance)
         elif a.output_type == "error":
