@@ -8,8 +8,9 @@ import nbformat
 import numpy as np
 import pytest
 from nbformat.v4 import new_output
+from text_form import describe
 
-from cvae_tutorial.plotting import METHOD_COLORS, conditional_histogram, describe, set_style
+from cvae_tutorial.plotting import METHOD_COLORS, conditional_histogram, set_style
 
 GRID = np.linspace(-3, 3, 400)
 LEVEL = gates.Tolerance().level

@@ -40,8 +40,6 @@ def test_take_home_snippet_runs_alone(path, tmp_path):
 # ---------------------------------------------------------------- a small chapter to break
 
 DRAW = """import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
-Figure._repr_pretty_ = lambda f, p, c: p.text("Figure of one line")
 plt.plot([0, 1, 2], [0, {}, 4])
 plt.show()"""
 FIGURE = {"image": {"alt": "A black line that rises from left to right."},
@@ -63,8 +61,8 @@ def small_chapter():
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A project with the real tools and one small published chapter."""
-    root = tmp_path_factory.mktemp("project")
+    """A project with the real tools and one small published chapter, in a folder with a space and an accent."""
+    root = tmp_path_factory.mktemp("my projèct")
     (root / "book/_static").mkdir(parents=True)
     (root / "cvae_tutorial").mkdir()
     (root / "cvae_tutorial/__init__.py").write_text("answer = 1\n")
@@ -84,8 +82,10 @@ def project(tmp_path_factory):
     return root
 
 
-def tool(root, *command):
-    return subprocess.run([sys.executable, "tools/book.py", *command], cwd=root, capture_output=True, text=True, timeout=300)
+def tool(root, *command, **environment):
+    return subprocess.run(
+        [sys.executable, "tools/book.py", *command], cwd=root, capture_output=True, text=True, timeout=300,
+        env=os.environ | environment)
 
 
 @pytest.fixture()
@@ -115,6 +115,30 @@ def test_publishing_twice_leaves_a_clean_diff(project, chapter):
 
 def test_published_chapter_is_fit(chapter):
     assert gates.check_notebook(chapter) == []
+
+
+def test_published_figure_has_its_text_form(chapter):
+    figure = gates.code_cells(nbformat.read(chapter, as_version=4))[0].outputs[0].data
+    assert figure["text/plain"].startswith("Figure of 1 panels") and "line: 3 at" in figure["text/plain"]
+
+
+def test_nothing_of_the_machine_reaches_a_chapter(project, chapter, tmp_path):
+    """Neither settings under HOME nor variables of the shell: the outputs are those published elsewhere."""
+    (tmp_path / ".config/matplotlib").mkdir(parents=True)
+    (tmp_path / ".config/matplotlib/matplotlibrc").write_text("axes.facecolor: red\n")
+    for folder in (".ipython", ".config/ipython"):
+        (tmp_path / folder / "profile_default/startup").mkdir(parents=True)
+        (tmp_path / folder / "profile_default/startup/00.py").write_text("raise OSError('a startup file of mine')\n")
+        (tmp_path / folder / "profile_default/ipython_kernel_config.py").write_text(
+            "c.InlineBackend.figure_formats = {'svg'}\n")
+    shutil.rmtree(project / "_build/executed")
+    published = chapter.read_bytes()
+    done = tool(
+        project, "publish", HOME=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path / ".config"), LC_ALL="C", FORCE_COLOR="1",
+        MPLBACKEND="svg", MATPLOTLIBRC=str(tmp_path / ".config/matplotlib"), PYTHONWARNINGS="error",
+        TZ="Pacific/Kiritimati", OMP_NUM_THREADS="1")
+    assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
+    assert chapter.read_bytes() == published
 
 
 def set_output(number, **fields):
@@ -213,8 +237,9 @@ def test_nbval_rejects_what_has_changed(project):
     shutil.rmtree(project / "_build/executed")
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "book"],
-            cwd=project, capture_output=True, text=True, timeout=500)
+            [sys.executable, "-m", "pytest", "-q", "-rA", "--color=no", "-p", "no:cacheprovider", "--nbval",
+             "--nbval-current-env", "book"], cwd=project, capture_output=True, text=True, timeout=500,
+            env=os.environ | {"PYTEST_ADDOPTS": ""})
         kept = {p.stem for p in (project / "_build/executed").glob("*.ipynb")}
     finally:
         for name in faults:

@@ -24,11 +24,13 @@ import sys
 import time
 from pathlib import Path
 
-import nbformat
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import neutral  # noqa: E402, F401  (before Jupyter and Matplotlib)
+
 import gates  # noqa: E402
+import nbformat  # noqa: E402
 import site_checks  # noqa: E402
+import text_form  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -39,11 +41,6 @@ CELL_TIMEOUT = 600  # seconds
 MAX_MEMORY = 2_000  # megabytes at a chapter's peak
 SHOWN = ("cvae_tutorial", "tensorflow", "keras", "numpy", "scipy", "seaborn", "matplotlib", "arviz")
 STATUS_MARK = "<!-- status table -->"
-
-# A kernel draws into its notebook unless told another backend, and the package keeps
-# TensorFlow's start-up notices away unless told a log level.
-for setting in ("MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL"):
-    os.environ.pop(setting, None)
 
 
 class BookError(Exception):
@@ -71,11 +68,11 @@ def key(notebook) -> str:
 
 
 def surroundings() -> str:
-    """Hash of the package's files, constraints.txt, Python and every installed version."""
+    """Hash of the package's files, the figures' text form, constraints.txt, Python and every installed version."""
     digest = hashlib.sha256(platform.python_version().encode())
     for path in sorted(p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
-    digest.update(CONSTRAINTS.read_bytes())
+    digest.update(CONSTRAINTS.read_bytes() + Path(text_form.__file__).read_bytes())
     installed = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions()})
     digest.update("\n".join(installed).encode())
     return digest.hexdigest()

@@ -5,8 +5,8 @@ Numbers
     printed place plus 1 %. A whole number (no decimal point, no exponent) must be equal.
     All other text must be equal, up to the white space between words.
 Pictures
-    The text form of a figure (``cvae_tutorial.plotting`` writes its labels, limits
-    and curves there) is compared as numbers are. Of the pixels, each must lie within
+    The text form of a figure (`text_form.describe`: its labels, limits and curves)
+    is compared as numbers are. Of the pixels, each must lie within
     the range of colours that the other picture shows up to ``shift`` pixels away.
     What does not is averaged over a few pixels, and the worst place may reach ``level``.
 
@@ -326,7 +326,7 @@ def _check_code(cell) -> list[str]:
         if output.output_type == "error" and "raises-exception" not in tags:
             problems.append("has raised an error")
         if re.search(r"<(Axes|matplotlib|seaborn|Figure size)|\[<matplotlib|Text\(", text):
-            problems.append("publishes the name of a plot object: use set_style(), and end the cell with plt.show()")
+            problems.append("publishes the name of a plot object: end the cell with plt.show(), and run `make publish`")
         if re.search(r"(/home/|/Users/|/root/|/tmp/|[A-Z]:\\Users|site-packages)", text):
             problems.append("publishes a path of the machine")
         if re.search(r" at 0x[0-9a-f]{6,}", text):
