@@ -1,4 +1,5 @@
 """The book's figures: one style, one colour per method, the truth always black."""
+
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
@@ -33,11 +34,23 @@ DATA = "#8C8C8C"
 
 def set_style() -> None:
     """Give every figure drawn from now on the book's style."""
-    sns.set_theme(context="notebook", style="ticks", font="DejaVu Sans", palette=list(METHOD_COLORS.values()), rc={
-        "figure.figsize": (7.0, 4.0), "figure.dpi": 120, "figure.facecolor": "white", "axes.facecolor": "white",
-        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-        "mathtext.fontset": "dejavusans", "image.cmap": "viridis",
-    })
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        font="DejaVu Sans",
+        palette=list(METHOD_COLORS.values()),
+        rc={
+            "figure.figsize": (7.0, 4.0),
+            "figure.dpi": 120,
+            "figure.facecolor": "white",
+            "axes.facecolor": "white",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+            "mathtext.fontset": "dejavusans",
+            "image.cmap": "viridis",
+        },
+    )
 
 
 def conditional_histogram(
@@ -79,8 +92,14 @@ def conditional_histogram(
     if outside := draws.size - inside.sum():
         label += f" ({outside:,} of {draws.size:,} outside)"
     # Normalised by all draws, so that those outside are missed in the area too.
-    ax.stairs(inside / draws.size / np.diff(edges), edges, fill=True, alpha=0.6,
-              color=METHOD_COLORS.get(method or "", DATA), label=label)
+    ax.stairs(
+        inside / draws.size / np.diff(edges),
+        edges,
+        fill=True,
+        alpha=0.6,
+        color=METHOD_COLORS.get(method or "", DATA),
+        label=label,
+    )
     ax.plot(grid, np.ravel(density), color=TRUTH, label="exact")
     ax.set(title=title, ylabel="density", xlim=(low, high), ylim=(0, None))
     ax.legend()

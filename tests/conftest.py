@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
-import neutral  # noqa: E402, F401  (before Keras and Matplotlib)
+import neutral  # noqa: E402, F401
 
+# isort: split
 import matplotlib  # noqa: E402
 from hypothesis import settings  # noqa: E402
 

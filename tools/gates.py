@@ -13,6 +13,7 @@ Pictures
 A cell whose output rightly varies more (it trains a model, it prints a time) says so in
 its metadata, with the reason: ``"gate": {"rtol": 0.1, "why": "trained in this chapter"}``.
 """
+
 from __future__ import annotations
 
 import base64
@@ -32,11 +33,18 @@ from scipy import ndimage
 
 MAX_BYTES = 3_000_000
 BLOCKING_TAGS = {
-    "nbval-skip", "nbval-ignore-output", "nbval-raises-exception", "raises-exception",
-    "skip-execution", "remove-cell", "remove-output", "remove-input",
+    "nbval-skip",
+    "nbval-ignore-output",
+    "nbval-raises-exception",
+    "raises-exception",
+    "skip-execution",
+    "remove-cell",
+    "remove-output",
+    "remove-input",
 }
 BLOCKING_COMMENT = re.compile(
-    r"^\s*#+\s*(NBVAL_(?:SKIP|IGNORE_OUTPUT|RAISES_EXCEPTION)|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*$", re.M)
+    r"^\s*#+\s*(NBVAL_(?:SKIP|IGNORE_OUTPUT|RAISES_EXCEPTION)|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*$", re.M
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Tolerance:
 
     @classmethod
     def of(cls, cell) -> Tolerance:
-        """The tolerance of a cell: the default, or what its ``gate`` metadata states."""
+        """Return the tolerance of a cell: the default, or what its ``gate`` metadata states."""
         stated = {k: v for k, v in cell.metadata.get("gate", {}).items() if k != "why"}
         if "rtol" in stated or "atol" in stated:
             stated.setdefault("exact_integers", False)
@@ -74,7 +82,7 @@ PATH_TOKEN = re.compile(r"[MmLlHhVvCcSsQqTtAaZz]|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE]
 
 
 def compare_text(new: str, old: str, tolerance: Tolerance = DEFAULT) -> list[str]:
-    """Differences between two texts beyond the tolerance, as messages; empty when none."""
+    """Return the differences between two texts beyond the tolerance, as messages; empty when none."""
 
     def spaced(text):
         return PATH_DATA.sub(lambda path: " ".join(PATH_TOKEN.findall(path[0])), text)
@@ -101,7 +109,7 @@ def compare_text(new: str, old: str, tolerance: Tolerance = DEFAULT) -> list[str
 
 
 def _parse(token: str) -> tuple[float, float, bool]:
-    """Value of a printed number, the size of its last place, and whether it is whole."""
+    """Return the value of a printed number, the size of its last place, and whether it is whole."""
     token = token.replace(",", "").replace("_", "").replace("\u2212", "-")
     mantissa, _, exponent = token.lower().partition("e")
     decimals = len(mantissa.partition(".")[2])
@@ -115,8 +123,9 @@ def _clip(text: str, width: int = 600) -> str:
 
 # ---------------------------------------------------------------- pictures
 
+
 def picture_difference(new: bytes, old: bytes, shift: int = 2) -> float:
-    """How much two PNG files differ in their worst place.
+    """Measure how much two PNG files differ in their worst place.
 
     Parameters
     ----------
@@ -155,7 +164,7 @@ def _align(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     h, w = np.minimum(a.shape[:2], b.shape[:2])
 
     def windows(x):
-        return [x[i:i + h, j:j + w] for i in range(x.shape[0] - h + 1) for j in range(x.shape[1] - w + 1)]
+        return [x[i : i + h, j : j + w] for i in range(x.shape[0] - h + 1) for j in range(x.shape[1] - w + 1)]
 
     return min(itertools.product(windows(a), windows(b)), key=lambda p: np.abs(p[0] - p[1]).mean())
 
@@ -169,8 +178,9 @@ def _beyond(a: np.ndarray, b: np.ndarray, shift: int) -> np.ndarray:
 
 # ---------------------------------------------------------------- outputs
 
+
 def compare_outputs(new: list, old: list, tolerance: Tolerance = DEFAULT) -> list[str]:
-    """Differences between the outputs of a cell and those published, as messages.
+    """Return the differences between the outputs of a cell and those published, as messages.
 
     Parameters
     ----------
@@ -199,8 +209,11 @@ def compare_outputs(new: list, old: list, tolerance: Tolerance = DEFAULT) -> lis
 def _compare_data(mime: str, new, old, tolerance: Tolerance) -> list[str]:
     if mime == "image/png":
         worst = picture_difference(base64.b64decode(new), base64.b64decode(old), tolerance.shift)
-        return [] if worst <= tolerance.level else [
-            f"picture differs: {worst:.3f} in its worst place, at most {tolerance.level} is allowed"]
+        return (
+            []
+            if worst <= tolerance.level
+            else [f"picture differs: {worst:.3f} in its worst place, at most {tolerance.level} is allowed"]
+        )
     if isinstance(new, str):
         return compare_text(new, old, tolerance)
     return [] if new == old else [f"{mime} differs"]
@@ -208,18 +221,23 @@ def _compare_data(mime: str, new, old, tolerance: Tolerance) -> list[str]:
 
 # ---------------------------------------------------------------- notebooks
 
+
 def code_cells(notebook) -> list:
+    """Return the cells of code, in order."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def normalise(notebook, stem: str):
-    """A copy of the notebook without anything that changes from run to run."""
+    """Copy the notebook without anything that changes from run to run."""
     clean = copy.deepcopy(notebook)
     kept = {k: v for k, v in notebook.metadata.items() if k == "published"}
-    clean.metadata = nbformat.from_dict(kept | {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    })
+    clean.metadata = nbformat.from_dict(
+        kept
+        | {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
     clean.nbformat, clean.nbformat_minor = 4, 5
     count = 0
     for number, cell in enumerate(clean.cells):
@@ -256,7 +274,7 @@ def seal(notebook) -> str:
 
 
 def check_notebook(path: Path) -> list[str]:
-    """What keeps a notebook from being published, as messages; empty when nothing does."""
+    """Return what keeps a notebook from being published, as messages; empty when nothing does."""
     notebook = nbformat.read(path, as_version=4)
     stem, problems = path.stem, []
     cells = code_cells(notebook)
@@ -320,7 +338,8 @@ def _check_code(cell) -> list[str]:
     pictures = 0
     for output in cell.outputs:
         text = output.get("text", "") + "".join(
-            v for k, v in output.get("data", {}).items() if isinstance(v, str) and k.startswith("text/"))
+            v for k, v in output.get("data", {}).items() if isinstance(v, str) and k.startswith("text/")
+        )
         if output.output_type == "stream" and output.name == "stderr":
             problems.append("has written to stderr")
         if output.output_type == "error" and "raises-exception" not in tags:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 from matplotlib.transforms import Transform
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 
 def register() -> None:
@@ -23,7 +23,7 @@ def register() -> None:
 
 
 def describe(figure: Figure) -> str:
-    """What a figure shows, as text: labels, limits, and each curve and cloud in numbers.
+    """Return what a figure shows as text: labels, limits, and each curve and cloud in numbers.
 
     Curves and clouds are given in fractions of the axes, as mean and spread of x, the same of y,
     and quartiles of y. A hundredth is then a hundredth of the panel whatever the units.
@@ -45,27 +45,27 @@ def describe(figure: Figure) -> str:
         lines += [f"  text: {t.get_text()}" for t in ax.texts if t.get_text()]
         # A line or cloud placed in axes coordinates (a floor, a zero line) is taken in those.
         lines += [f"  line: {_summary(line.get_xydata(), line.get_transform(), ax)}" for line in ax.lines]
-        clouds = [(np.ma.asarray(c.get_offsets()), c.get_offset_transform()) for c in ax.collections]
-        lines += [f"  points: {_summary(points, transform, ax)}" for points, transform in clouds if len(points) > 1]
+        clouds = [c for c in ax.collections if len(np.asarray(c.get_offsets())) > 1]
+        lines += [f"  points: {_summary(c.get_offsets(), c.get_offset_transform(), ax)}" for c in clouds]
         arrays = [a for m in (*ax.images, *ax.collections) if (a := m.get_array()) is not None]
         lines += [f"  colours: mean {np.mean(a):#.3g}, spread {np.std(a):#.3g}" for a in arrays]
         boxes = [p for p in ax.patches if isinstance(p, Rectangle)]
         bars = [(p.get_x() + p.get_width() / 2, p.get_y() + p.get_height()) for p in boxes]
         lines += [f"  bars: {_summary(bars, ax.transData, ax)}"] if bars else []
-        stairs = [p.get_data() for p in ax.patches if isinstance(p, StepPatch)]
-        lines += [f"  steps: {_summary(np.column_stack([s.edges[1:], s.values]), ax.transData, ax)}" for s in stairs]
+        for values, edges, _ in [p.get_data() for p in ax.patches if isinstance(p, StepPatch)]:
+            lines.append(f"  steps: {_summary(np.column_stack([edges[1:], values]), ax.transData, ax)}")
     return "\n".join(lines)
 
 
 def _summary(points: ArrayLike, transform: Transform, ax: Axes) -> str:
-    points = np.ma.filled(np.ma.asarray(points, float), np.nan).reshape(-1, 2)
-    points = ax.transAxes.inverted().transform(transform.transform(points))
-    points = points[np.isfinite(points).all(1)]
-    if not len(points):
+    xy: NDArray = np.ma.filled(np.ma.asarray(points, float), np.nan).reshape(-1, 2)
+    xy = np.asarray(ax.transAxes.inverted().transform(transform.transform(xy)))
+    xy = xy[np.isfinite(xy).all(1)]
+    if not len(xy):
         return "empty"
-    (x, y), (x_spread, y_spread) = points.mean(0), points.std(0)
-    numbers = [x, x_spread, y, y_spread, *np.quantile(points[:, 1], [0, 0.25, 0.5, 0.75, 1])]
-    return f"{len(points)} at " + " ".join(f"{v + 0.0:.2f}".replace("-0.00", "0.00") for v in numbers)
+    (x, y), (x_spread, y_spread) = xy.mean(0), xy.std(0)
+    numbers = [x, x_spread, y, y_spread, *np.quantile(xy[:, 1], [0, 0.25, 0.5, 0.75, 1])]
+    return f"{len(xy)} at " + " ".join(f"{v + 0.0:.2f}".replace("-0.00", "0.00") for v in numbers)
 
 
 def _limits(low: float, high: float) -> str:
