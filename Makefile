@@ -11,6 +11,12 @@ endif
 PY    := $(BIN)/python
 STAMP := $(VENV)/.installed
 JOBS  ?= 2
+TIMED := "$(PY)" tools/timed.py "$(PY)"
+
+# Tests that run no chapter and train nothing; of these, `make quick` leaves out those marked slow.
+QUICK := $(addprefix tests/test_,$(addsuffix .py,distances evidence figures likelihoods mixture notebooks packaging))
+# What shows soonest that a figure hangs on the processor.
+PART  := tests/test_figures.py tests/test_checkpoints.py tests/test_samplers.py::test_exact book/04_conditional_sampling.ipynb
 
 # The Python that makes the environment: `make book PYTHON=python3.12` picks one.
 FOUND  = $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
@@ -18,7 +24,7 @@ FOUND  = $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	command -v python3 || command -v python)
 PYTHON ?= $(FOUND)
 
-.PHONY: help env book test calm lab publish check lock clean clean-all
+.PHONY: help env book test quick lint ruff mypy pyright calm calm-part lab publish check lock clean clean-all
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -37,22 +43,40 @@ $(STAMP): pyproject.toml constraints.txt
 	@"$(PY)" tools/check_python.py || { echo "$(VENV) holds a wrong Python: run make clean-all first."; exit 1; }
 	@echo "Installing the packages of constraints.txt into $(VENV) (some minutes the first time)"
 	@start=$$(date +%s); \
-	"$(PY)" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[book,test]" || { \
+	"$(PY)" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[book,lint,test]" || { \
 		echo "pip could not install the packages; its message is above."; exit 1; }; \
 	echo "Environment ready in $$(( $$(date +%s) - start )) s"
 	@touch $(STAMP)
 
 book: $(STAMP) ## run the chapters and build _build/html/index.html
-	@"$(PY)" tools/book.py build --jobs $(JOBS)
+	@$(TIMED) tools/book.py build --jobs $(JOBS)
 
 test: $(STAMP) ## test the package, and run every notebook against what it publishes
 	@echo "Testing the package and running the chapters with nbval"
-	@"$(PY)" -m pytest -n $(JOBS) --dist loadscope --nbval --nbval-current-env tests book
+	@$(TIMED) -m pytest -n $(JOBS) --dist loadscope --nbval --nbval-current-env tests book
 
-calm: $(STAMP) ## run the notebooks on a plainer processor: their figures must not change
-	@echo "Running the chapters with nbval: no AVX, one thread"
-	@ONEDNN_MAX_CPU_ISA=SSE41 TF_NUM_INTRAOP_THREADS=1 \
-		"$(PY)" -m pytest -n $(JOBS) --dist loadscope --nbval --nbval-current-env book
+quick: $(STAMP) ## check style, types and what tests in seconds: no chapter, no training
+	@start=$$(date +%s); $(MAKE) --no-print-directory -j $(JOBS) lint && \
+	"$(PY)" -m pytest -q -n $(JOBS) --dist worksteal -m "not slow" $(QUICK) && \
+	echo "It took $$(( $$(date +%s) - start )) s"
+
+lint: ruff mypy pyright ## check style and types
+
+ruff: $(STAMP)
+	@"$(PY)" -m ruff check
+	@"$(PY)" -m ruff format --check
+
+mypy: $(STAMP)
+	@"$(PY)" -m mypy
+
+pyright: $(STAMP)
+	@"$(PY)" -m basedpyright --pythonpath "$(PY)"
+
+calm: $(STAMP) ## test everything as on other processors, on one thread and two (takes hours)
+	@$(TIMED) tools/calm.py --jobs $(JOBS)
+
+calm-part: $(STAMP) ## test a part of it as on an old processor
+	@$(TIMED) tools/calm.py --jobs $(JOBS) --isa SSE41 --threads 1 $(PART)
 
 lab: $(STAMP) ## open the chapters in JupyterLab
 	@"$(PY)" -m jupyterlab book
@@ -69,7 +93,7 @@ lock: $(STAMP) ## rewrite constraints.txt from pyproject.toml
 	@"_build/lock$(subst $(VENV),,$(BIN))/python" -m pip install --quiet uv
 	@echo "# Every version the project is tested with. Rewrite with: make lock" > _build/constraints.txt
 	@"_build/lock$(subst $(VENV),,$(BIN))/uv" pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--extra book --extra test --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		--all-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		pyproject.toml >> _build/constraints.txt
 	@mv _build/constraints.txt constraints.txt
 	@echo "constraints.txt is new; make test and make book will install it"

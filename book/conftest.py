@@ -4,6 +4,7 @@ nbval runs every cell in a fresh kernel and then asks whether the outputs agree.
 answer ignores pictures and compares numbers as strings, so the gates answer instead.
 A notebook that passes as a whole is kept for `make book`, which need not run it again.
 """
+
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,6 @@ from nbval.plugin import IPyNbCell, coalesce_streams
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 import book as book_tools  # noqa: E402
 import gates  # noqa: E402
-
 
 
 def pytest_itemcollected(item):
@@ -45,7 +45,7 @@ def pytest_runtest_teardown(item, nextitem):
     if not isinstance(item, IPyNbCell) or (nextitem is not None and nextitem.parent is item.parent):
         return
     source, cells = item.parent, gates.code_cells(item.parent.nb)
-    memory = book_tools.peak_memory(source.kernel.km.provisioner.pid) if source.kernel.is_alive() else None
+    memory = book_tools.peak_memory(source.kernel.km) if source.kernel.is_alive() else None
     if len(source.ran) == len(cells):
         for number, cell in enumerate(cells):
             cell.outputs = [nbformat.from_dict(o) for o in source.ran[number]]

@@ -4,6 +4,7 @@
 
 The logo shows contours of the two ridges and the slice X0 = 1.
 """
+
 import warnings
 from pathlib import Path
 
@@ -34,15 +35,22 @@ def contours(shares, size):
 
 
 def drawing(shares, size, slice_width):
-    layers = [f'<path d="{path}" fill="{blue}"/>' for path, blue in zip(contours(shares, size), BLUES[-len(shares):])]
+    """Write a drawing as SVG: regions of the mixture, and the slice."""
+    layers = [
+        f'<path d="{path}" fill="{blue}"/>'
+        for path, blue in zip(contours(shares, size), BLUES[-len(shares) :], strict=True)
+    ]
     x = (1.0 + REACH) * size / (2 * REACH)
-    line = f'<path d="M{x:.1f} {size * 0.06:.1f}V{size * 0.94:.1f}" stroke="{ORANGE}" stroke-width="{slice_width}" stroke-linecap="round"/>'
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size}" role="img">'
-            f"<title>Two crossing ridges, cut by a line</title>{''.join(layers)}{line}</svg>\n")
+    stroke = f'stroke="{ORANGE}" stroke-width="{slice_width}" stroke-linecap="round"'
+    line = f'<path d="M{x:.1f} {size * 0.06:.1f}V{size * 0.94:.1f}" {stroke}/>'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size}" role="img">'
+        f"<title>Two crossing ridges, cut by a line</title>{''.join(layers)}{line}</svg>\n"
+    )
 
 
 def question():
-    """The README's picture: the data, and draws of a conditional by two methods."""
+    """Draw the README's picture: the data, and draws of a conditional by two methods."""
     set_style()
     mixture, vae = ct.two_ridges(), ct.load_vae("two_ridges")
     figure, (data, before, after) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
@@ -63,8 +71,8 @@ def question():
 
 def draw(folder):
     """Write all drawings into a folder."""
-    (folder / "logo.svg").write_text(drawing((0.95, 0.7, 0.3), 200, 3))
-    (folder / "favicon.svg").write_text(drawing((0.9, 0.4), 32, 2.5))
+    (folder / "logo.svg").write_text(drawing((0.95, 0.7, 0.3), 200, 3), encoding="utf8")
+    (folder / "favicon.svg").write_text(drawing((0.9, 0.4), 32, 2.5), encoding="utf8")
     figure = question()
     figure.savefig(folder / "question.png", dpi=110)
     plt.close(figure)

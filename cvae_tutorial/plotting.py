@@ -1,15 +1,13 @@
-"""The book's figures: one style, one colour per method, the truth always black.
+"""The book's figures: one style, one colour per method, the truth always black."""
 
-``set_style()`` at the top of a chapter also gives every figure a text form: its
-labels, limits and what it shows, in numbers. JupyterLab and the book show the
-picture; the text form is what a diff and the figure gate read.
-"""
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
 # Okabe and Ito's palette and a wine red of Tol's, which colour-blind readers can tell apart.
 METHOD_COLORS = {
@@ -35,18 +33,36 @@ DATA = "#8C8C8C"
 
 
 def set_style() -> None:
-    """Give every figure of a notebook the book's style and a text form."""
-    sns.set_theme(context="notebook", style="ticks", font="DejaVu Sans", palette=list(METHOD_COLORS.values()), rc={
-        "figure.figsize": (7.0, 4.0), "figure.dpi": 120, "figure.facecolor": "white", "axes.facecolor": "white",
-        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-        "mathtext.fontset": "dejavusans", "image.cmap": "viridis",
-    })
-    # IPython's hook for the text form of an object. Registering a printer with IPython
-    # would not last: choosing the inline backend clears those of Figure.
-    Figure._repr_pretty_ = lambda figure, printer, cycle: printer.text(describe(figure))
+    """Give every figure drawn from now on the book's style."""
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        font="DejaVu Sans",
+        palette=list(METHOD_COLORS.values()),
+        rc={
+            "figure.figsize": (7.0, 4.0),
+            "figure.dpi": 120,
+            "figure.facecolor": "white",
+            "axes.facecolor": "white",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+            "mathtext.fontset": "dejavusans",
+            "image.cmap": "viridis",
+        },
+    )
 
 
-def conditional_histogram(draws, grid, density, *, method=None, ax=None, bins=80, title=None):
+def conditional_histogram(
+    draws: ArrayLike,
+    grid: ArrayLike,
+    density: ArrayLike,
+    *,
+    method: str | None = None,
+    ax: Axes | None = None,
+    bins: int = 80,
+    title: str | None = None,
+) -> Axes:
     """Histogram of draws of one column, with the exact density over it.
 
     Parameters
@@ -72,65 +88,24 @@ def conditional_histogram(draws, grid, density, *, method=None, ax=None, bins=80
     low, high = grid.min(), grid.max()
     edges = np.linspace(low, high, bins + 1)
     inside = np.histogram(draws, edges)[0]
-    label = METHOD_LABELS.get(method, method or "draws")
+    label = METHOD_LABELS.get(method or "", method or "draws")
     if outside := draws.size - inside.sum():
         label += f" ({outside:,} of {draws.size:,} outside)"
     # Normalised by all draws, so that those outside are missed in the area too.
-    ax.stairs(inside / draws.size / np.diff(edges), edges, fill=True, alpha=0.6,
-              color=METHOD_COLORS.get(method, DATA), label=label)
+    ax.stairs(
+        inside / draws.size / np.diff(edges),
+        edges,
+        fill=True,
+        alpha=0.6,
+        color=METHOD_COLORS.get(method or "", DATA),
+        label=label,
+    )
     ax.plot(grid, np.ravel(density), color=TRUTH, label="exact")
     ax.set(title=title, ylabel="density", xlim=(low, high), ylim=(0, None))
     ax.legend()
     return ax
 
 
-def floor_line(ax, floor):
+def floor_line(ax: Axes, floor: float) -> Line2D:
     """Mark the distance that exact i.i.d. draws of the same number would score."""
     return ax.axhline(floor, color=TRUTH, linestyle=":", label="i.i.d. floor")
-
-
-def describe(figure: Figure) -> str:
-    """What a figure shows, as text: labels, limits, and each curve and cloud in numbers.
-
-    Curves and clouds are given in fractions of the axes, as mean and spread of x, the same of y,
-    and quartiles of y. A hundredth is then a hundredth of the panel whatever the units.
-    """
-    lines = [f"Figure of {len(figure.axes)} panels"]
-    if figure.get_suptitle():
-        lines.append(f"title: {figure.get_suptitle()}")
-    for number, ax in enumerate(figure.axes, 1):
-        legend = ax.get_legend()
-        ticks = [t.get_text() for axis in (ax.xaxis, ax.yaxis) for t in axis.get_ticklabels()]
-        words = [t for t in ticks if any(c.isalpha() for c in t) and "mathdefault" not in t]
-        lines += [f"panel {number}: {ax.get_title()}", f"  x: {ax.get_xlabel()}, {_limits(ax.get_xlim())}",
-                  f"  y: {ax.get_ylabel()}, {_limits(ax.get_ylim())}"]
-        lines += [f"  ticks: {', '.join(words)}"] if words else []
-        lines += [f"  legend: {', '.join(t.get_text() for t in legend.get_texts())}"] if legend else []
-        lines += [f"  text: {t.get_text()}" for t in ax.texts if t.get_text()]
-        # A line or cloud placed in axes coordinates (a floor, a zero line) is taken in those.
-        lines += [f"  line: {_summary(line.get_xydata(), line.get_transform(), ax)}" for line in ax.lines]
-        lines += [f"  points: {_summary(c.get_offsets(), c.get_offset_transform(), ax)}"
-                  for c in ax.collections if len(c.get_offsets()) > 1]
-        arrays = [m.get_array() for m in (*ax.images, *ax.collections) if m.get_array() is not None]
-        lines += [f"  colours: mean {np.mean(a):#.3g}, spread {np.std(a):#.3g}" for a in arrays]
-        bars = [(p.get_x() + p.get_width() / 2, p.get_y() + p.get_height()) for p in ax.patches if hasattr(p, "get_height")]
-        lines += [f"  bars: {_summary(bars, ax.transData, ax)}"] if bars else []
-        stairs = [p.get_data() for p in ax.patches if hasattr(p, "get_data")]
-        lines += [f"  steps: {_summary(np.column_stack([s.edges[1:], s.values]), ax.transData, ax)}" for s in stairs]
-    return "\n".join(lines)
-
-
-def _summary(points, transform, ax) -> str:
-    points = np.ma.filled(np.ma.asarray(points, float), np.nan).reshape(-1, 2)
-    points = ax.transAxes.inverted().transform(transform.transform(points))
-    points = points[np.isfinite(points).all(1)]
-    if not len(points):
-        return "empty"
-    (x, y), (x_spread, y_spread) = points.mean(0), points.std(0)
-    numbers = [x, x_spread, y, y_spread, *np.quantile(points[:, 1], [0, 0.25, 0.5, 0.75, 1])]
-    return f"{len(points)} at " + " ".join(f"{v + 0.0:.2f}".replace("-0.00", "0.00") for v in numbers)
-
-
-def _limits(limits) -> str:
-    decimals = int(np.clip(2 - np.floor(np.log10(abs(limits[1] - limits[0]) or 1)), 1, 9))
-    return " to ".join(f"{v:.{decimals}f}" for v in limits)

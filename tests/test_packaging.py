@@ -106,6 +106,7 @@ def test_ci_runs_what_the_readme_says():
     assert ci.index("make test") < ci.index("make book")
 
 
+@pytest.mark.slow
 def test_readme_code_runs(tmp_path):
     code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S))
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)

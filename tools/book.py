@@ -8,8 +8,12 @@ A chapter is run again when its code, the package, constraints.txt or an install
 version changes; otherwise its last run, in _build/executed, is used. So a sentence can
 be changed without running anything, and a figure cannot go stale.
 """
+
 from __future__ import annotations
 
+import neutral
+
+# isort: split
 import argparse
 import concurrent.futures
 import copy
@@ -26,9 +30,9 @@ from pathlib import Path
 
 import nbformat
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import gates  # noqa: E402
-import site_checks  # noqa: E402
+import gates
+import site_checks
+import text_form
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -37,13 +41,8 @@ CONSTRAINTS = ROOT / "constraints.txt"
 BUILD = ROOT / "_build"
 CELL_TIMEOUT = 600  # seconds
 MAX_MEMORY = 2_000  # megabytes at a chapter's peak
-SHOWN = ("cvae_tutorial", "tensorflow", "keras", "numpy", "scipy", "seaborn", "matplotlib", "arviz")
+SHOWN = ("cvae_tutorial", "tensorflow", "keras", "numpy", "scipy", "seaborn", "matplotlib", "arviz-stats")
 STATUS_MARK = "<!-- status table -->"
-
-# A kernel draws into its notebook unless told another backend, and the package keeps
-# TensorFlow's start-up notices away unless told a log level.
-for setting in ("MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL"):
-    os.environ.pop(setting, None)
 
 
 class BookError(Exception):
@@ -51,7 +50,7 @@ class BookError(Exception):
 
 
 def notebooks(names: list[str] | None = None) -> list[Path]:
-    """The notebooks of the book, or those named (by stem)."""
+    """Return the notebooks of the book, or those named (by stem)."""
     found = sorted(BOOK.glob("*.ipynb"))
     unknown = set(names or []) - {p.stem for p in found}
     if unknown:
@@ -61,8 +60,9 @@ def notebooks(names: list[str] | None = None) -> list[Path]:
 
 # ---------------------------------------------------------------- running
 
+
 def key(notebook) -> str:
-    """Hash of all that a notebook's outputs depend on: its code, the package, the versions."""
+    """Hash all that a notebook's outputs depend on: its code, the package, the versions."""
     digest = hashlib.sha256()
     for cell in gates.code_cells(notebook):
         digest.update(cell.source.encode() + b"\0")
@@ -71,18 +71,19 @@ def key(notebook) -> str:
 
 
 def surroundings() -> str:
-    """Hash of the package's files, constraints.txt, Python and every installed version."""
+    """Hash the package's files, the figures' text form, constraints.txt, every version, and how arithmetic is held."""
     digest = hashlib.sha256(platform.python_version().encode())
     for path in sorted(p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
-    digest.update(CONSTRAINTS.read_bytes())
+    digest.update("".join(os.environ.get(name, "") for name in neutral.PROCESSOR).encode())
+    digest.update(CONSTRAINTS.read_bytes() + Path(text_form.__file__).read_bytes())
     installed = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions()})
     digest.update("\n".join(installed).encode())
     return digest.hexdigest()
 
 
 def executed(path: Path):
-    """The notebook with the outputs of its last run, or None if that run is stale."""
+    """Return the notebook with the outputs of its last run, or None if that run is stale."""
     notebook = nbformat.read(path, as_version=4)
     stored = BUILD / "executed" / path.name
     if not stored.exists():
@@ -97,7 +98,7 @@ def executed(path: Path):
 
 
 def finished(path: Path):
-    """The notebook with the outputs of the run just made."""
+    """Return the notebook with the outputs of the run just made."""
     notebook = executed(path)
     if notebook is None:
         raise BookError(f"the package or {path.name} changed while it ran: start again")
@@ -109,8 +110,11 @@ def store(notebook, path: Path, seconds: float, megabytes: float | None, run_key
     kept = gates.normalise(notebook, path.stem)
     versions = {name: importlib.metadata.version(name) for name in SHOWN}
     kept.metadata["run"] = {
-        "key": run_key, "seconds": round(seconds, 1), "megabytes": megabytes and round(megabytes),
-        "python": platform.python_version(), "versions": versions,
+        "key": run_key,
+        "seconds": round(seconds, 1),
+        "megabytes": megabytes and round(megabytes),
+        "python": platform.python_version(),
+        "versions": versions,
     }
     folder = BUILD / "executed"
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,10 +123,10 @@ def store(notebook, path: Path, seconds: float, megabytes: float | None, run_key
     partial.replace(folder / path.name)
 
 
-def peak_memory(pid: int) -> float | None:
-    """Megabytes a running process has taken at its peak; None where the system does not tell."""
+def peak_memory(kernel_manager) -> float | None:
+    """Return the megabytes that a running kernel has taken at its peak; None where the system does not tell."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{kernel_manager.provisioner.pid}/status").read_text()
     except OSError:
         return None
     return next((float(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), None)
@@ -138,18 +142,24 @@ def run(path: Path) -> tuple[str, float, float | None]:
     log = BUILD / "executed" / f"{path.stem}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     client = NotebookClient(
-        notebook, timeout=CELL_TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(BOOK)}},
-        coalesce_streams=True, record_timing=False)
+        notebook,
+        timeout=CELL_TIMEOUT,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(BOOK)}},
+        coalesce_streams=True,
+        record_timing=False,
+    )
     try:
         # What a kernel says outside its cells (start-up notices, a crash) goes into a file.
-        with open(log, "w") as stderr, client.setup_kernel(stderr=stderr):
+        with open(log, "w", encoding="utf8") as stderr, client.setup_kernel(stderr=stderr):
             for index, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, index)
-            memory = peak_memory(client.km.provisioner.pid)
+            memory = peak_memory(client.km)
     except CellExecutionError as error:
         raise BookError(f"{path.name} raises:\n{error}") from None
     except Exception as error:  # a dead kernel, a timeout: name the chapter
-        raise BookError(f"{path.name} could not be run: {type(error).__name__}: {error}\n{log.read_text()[-2000:]}") from None
+        said = log.read_text(encoding="utf8")[-2000:]
+        raise BookError(f"{path.name} could not be run: {type(error).__name__}: {error}\n{said}") from None
     if memory and memory > MAX_MEMORY:
         raise BookError(f"{path.name} peaks at {memory:.0f} MB; {MAX_MEMORY} MB is the most a chapter may take")
     seconds = time.monotonic() - start
@@ -180,6 +190,7 @@ def run_all(paths: list[Path], jobs: int) -> None:
 
 # ---------------------------------------------------------------- publishing
 
+
 def publish(names: list[str], jobs: int) -> None:
     """Run notebooks and write their outputs into book/, keeping an output that has not changed.
 
@@ -195,8 +206,11 @@ def publish(names: list[str], jobs: int) -> None:
         kept = 0
         for cell in gates.code_cells(after):
             was = old.get(cell.source)
-            if was is not None and was.execution_count is not None and not gates.compare_outputs(
-                    cell.outputs, was.outputs, gates.Tolerance.of(cell)):
+            if (
+                was is not None
+                and was.execution_count is not None
+                and not gates.compare_outputs(cell.outputs, was.outputs, gates.Tolerance.of(cell))
+            ):
                 cell.outputs, kept = copy.deepcopy(was.outputs), kept + 1
         clean = gates.normalise(after, path.stem)
         clean.metadata["published"] = gates.seal(clean)
@@ -217,6 +231,7 @@ def check(names: list[str] | None = None) -> None:
 
 # ---------------------------------------------------------------- building
 
+
 def stage(destination: Path) -> None:
     """Copy the book's sources, the notebooks freshly run, to where Sphinx reads them.
 
@@ -236,7 +251,7 @@ def stage(destination: Path) -> None:
     status = destination / "book" / "status.md"
     if status in wanted:
         wanted[status] = wanted[status].replace(STATUS_MARK.encode(), status_table(runs).encode())
-    mathjax = Path(importlib.metadata.distribution("django-static-mathjax").locate_file("mathjax"))
+    mathjax = Path(str(importlib.metadata.distribution("django-static-mathjax").locate_file("mathjax")))
     wanted[destination / "book/_static/tex-svg-full.js"] = (mathjax / "static/mathjax/es5/tex-svg-full.js").read_bytes()
     for path, content in wanted.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +262,7 @@ def stage(destination: Path) -> None:
 
 
 def status_table(runs: dict) -> str:
-    """Markdown: run time, memory and versions of each notebook's last run."""
+    """Write run time, memory and versions of each notebook's last run as Markdown."""
     lines = ["| notebook | run time | memory at peak |", "|---|---|---|"]
     for name, r in runs.items():
         memory = f"{r['megabytes']} MB" if r.get("megabytes") else "–"
@@ -277,8 +292,23 @@ def build(jobs: int) -> None:
     print("Building the pages", flush=True)
     begun = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", "from jupyter_book.cli.main import main; main()",
-         "build", str(BUILD / "stage"), "--path-output", str(ROOT), "-W", "-n", "--keep-going", "-q"], cwd=ROOT, capture_output=True, text=True)
+        [
+            sys.executable,
+            "-c",
+            "import neutral; from jupyter_book.cli.main import main; main()",
+            "build",
+            str(BUILD / "stage"),
+            "--path-output",
+            str(ROOT),
+            "-W",
+            "-n",
+            "--keep-going",
+            "-q",
+        ],
+        cwd=neutral.TOOLS,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         raise BookError("Sphinx stopped:\n" + done.stdout + done.stderr)
     print(f"  {time.monotonic() - begun:.1f} s", flush=True)
@@ -290,6 +320,7 @@ def build(jobs: int) -> None:
 
 
 def main() -> int:
+    """Return 1, with the reason on stderr, when the book is not as it should be."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["build", "publish", "check"])
     parser.add_argument("chapters", nargs="*", help="stems such as 01_data; all when left out")

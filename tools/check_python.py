@@ -1,4 +1,5 @@
 """Say clearly when this Python cannot run the book. Runs on any Python, even 2.7."""
+
 import sys
 
 OLDEST, NEWEST = (3, 11), (3, 13)

@@ -5,14 +5,15 @@ Numbers
     printed place plus 1 %. A whole number (no decimal point, no exponent) must be equal.
     All other text must be equal, up to the white space between words.
 Pictures
-    The text form of a figure (``cvae_tutorial.plotting`` writes its labels, limits
-    and curves there) is compared as numbers are. Of the pixels, each must lie within
+    The text form of a figure (`text_form.describe`: its labels, limits and curves)
+    is compared as numbers are. Of the pixels, each must lie within
     the range of colours that the other picture shows up to ``shift`` pixels away.
     What does not is averaged over a few pixels, and the worst place may reach ``level``.
 
 A cell whose output rightly varies more (it trains a model, it prints a time) says so in
 its metadata, with the reason: ``"gate": {"rtol": 0.1, "why": "trained in this chapter"}``.
 """
+
 from __future__ import annotations
 
 import base64
@@ -32,11 +33,18 @@ from scipy import ndimage
 
 MAX_BYTES = 3_000_000
 BLOCKING_TAGS = {
-    "nbval-skip", "nbval-ignore-output", "nbval-raises-exception", "raises-exception",
-    "skip-execution", "remove-cell", "remove-output", "remove-input",
+    "nbval-skip",
+    "nbval-ignore-output",
+    "nbval-raises-exception",
+    "raises-exception",
+    "skip-execution",
+    "remove-cell",
+    "remove-output",
+    "remove-input",
 }
 BLOCKING_COMMENT = re.compile(
-    r"^\s*#+\s*(NBVAL_(?:SKIP|IGNORE_OUTPUT|RAISES_EXCEPTION)|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*$", re.M)
+    r"^\s*#+\s*(NBVAL_(?:SKIP|IGNORE_OUTPUT|RAISES_EXCEPTION)|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*$", re.M
+)
 
 
 @dataclass(frozen=True)
@@ -50,31 +58,45 @@ class Tolerance:
     exact_integers: bool = True
 
     @classmethod
-    def of(cls, cell) -> "Tolerance":
-        """The tolerance of a cell: the default, or what its ``gate`` metadata states."""
+    def of(cls, cell) -> Tolerance:
+        """Return the tolerance of a cell: the default, or what its ``gate`` metadata states."""
         stated = {k: v for k, v in cell.metadata.get("gate", {}).items() if k != "why"}
         if "rtol" in stated or "atol" in stated:
             stated.setdefault("exact_integers", False)
         return cls(**stated)
 
 
+DEFAULT = Tolerance()
+
+
 # ---------------------------------------------------------------- numbers and text
 
-# Digits inside a name (X0, x_1) belong to the name.
-NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w])")
+# Digits in a name (X0, x_1), a hash (12e34f) or a version (2.4.6) belong to it: Python signs its exponents,
+# and a number has one point. A comma groups thousands, or stands between two numbers.
+NUMBER = re.compile(
+    r"(?<![\w.])[-+\u2212]?(?:(?:\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)\.?\d*|\.\d+)(?:[eE][-+]\d+)?(?!\w|\.\d)"
+)
+# A path of an SVG starts with a move; only there do numbers touch letters, and one another (L120.8-3.2.5).
+PATH_DATA = re.compile(r'(?<=\bd=")\s*[Mm][MmLlHhVvCcSsQqTtAaZzeE\d\s.,+-]*(?=")')
+PATH_TOKEN = re.compile(r"[MmLlHhVvCcSsQqTtAaZz]|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
-def compare_text(new: str, old: str, tolerance: Tolerance = Tolerance()) -> list[str]:
-    """Differences between two texts beyond the tolerance, as messages; empty when none."""
+def compare_text(new: str, old: str, tolerance: Tolerance = DEFAULT) -> list[str]:
+    """Return the differences between two texts beyond the tolerance, as messages; empty when none."""
+
+    def spaced(text):
+        return PATH_DATA.sub(lambda path: " ".join(PATH_TOKEN.findall(path[0])), text)
+
     def skeleton(text):
         # The width of a number moves brackets and the rules of tables.
         text = re.sub(r"\s*([\[\](){}|])\s*", r"\1", NUMBER.sub("#", text))
         return re.sub(r"\s+", " ", re.sub(r"([-=\u2500])\1+", r"\1", text)).strip()
 
+    new, old = spaced(new), spaced(old)
     if skeleton(new) != skeleton(old):
         return [f"text differs:\n  published: {_clip(old)}\n  computed:  {_clip(new)}"]
     problems = []
-    for a, b in zip(NUMBER.findall(new), NUMBER.findall(old)):
+    for a, b in zip(NUMBER.findall(new), NUMBER.findall(old), strict=True):
         (x, place_x, whole_x), (y, place_y, whole_y) = _parse(a), _parse(b)
         if whole_x and whole_y and tolerance.exact_integers:
             close = x == y
@@ -87,12 +109,12 @@ def compare_text(new: str, old: str, tolerance: Tolerance = Tolerance()) -> list
 
 
 def _parse(token: str) -> tuple[float, float, bool]:
-    """Value of a printed number, the size of its last place, and whether it is whole."""
+    """Return the value of a printed number, the size of its last place, and whether it is whole."""
     token = token.replace(",", "").replace("_", "").replace("\u2212", "-")
     mantissa, _, exponent = token.lower().partition("e")
     decimals = len(mantissa.partition(".")[2])
     whole = "." not in mantissa and not exponent
-    return float(token), 10.0 ** (int(exponent or 0) - decimals), whole
+    return float(token), float(f"1e{int(exponent or 0) - decimals}"), whole
 
 
 def _clip(text: str, width: int = 600) -> str:
@@ -101,8 +123,9 @@ def _clip(text: str, width: int = 600) -> str:
 
 # ---------------------------------------------------------------- pictures
 
+
 def picture_difference(new: bytes, old: bytes, shift: int = 2) -> float:
-    """How much two PNG files differ in their worst place.
+    """Measure how much two PNG files differ in their worst place.
 
     Parameters
     ----------
@@ -141,7 +164,7 @@ def _align(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     h, w = np.minimum(a.shape[:2], b.shape[:2])
 
     def windows(x):
-        return [x[i:i + h, j:j + w] for i in range(x.shape[0] - h + 1) for j in range(x.shape[1] - w + 1)]
+        return [x[i : i + h, j : j + w] for i in range(x.shape[0] - h + 1) for j in range(x.shape[1] - w + 1)]
 
     return min(itertools.product(windows(a), windows(b)), key=lambda p: np.abs(p[0] - p[1]).mean())
 
@@ -155,8 +178,9 @@ def _beyond(a: np.ndarray, b: np.ndarray, shift: int) -> np.ndarray:
 
 # ---------------------------------------------------------------- outputs
 
-def compare_outputs(new: list, old: list, tolerance: Tolerance = Tolerance()) -> list[str]:
-    """Differences between the outputs of a cell and those published, as messages.
+
+def compare_outputs(new: list, old: list, tolerance: Tolerance = DEFAULT) -> list[str]:
+    """Return the differences between the outputs of a cell and those published, as messages.
 
     Parameters
     ----------
@@ -169,7 +193,7 @@ def compare_outputs(new: list, old: list, tolerance: Tolerance = Tolerance()) ->
     kinds = [[(o.output_type, o.get("name")) for o in side] for side in (new, old)]
     if kinds[0] != kinds[1]:
         return problems + [f"kinds of output differ: published {kinds[1]}, computed {kinds[0]}"]
-    for a, b in zip(new, old):
+    for a, b in zip(new, old, strict=True):
         if a.output_type == "stream":
             problems += compare_text(a.text, b.text, tolerance)
         elif a.output_type == "error":
@@ -185,8 +209,11 @@ def compare_outputs(new: list, old: list, tolerance: Tolerance = Tolerance()) ->
 def _compare_data(mime: str, new, old, tolerance: Tolerance) -> list[str]:
     if mime == "image/png":
         worst = picture_difference(base64.b64decode(new), base64.b64decode(old), tolerance.shift)
-        return [] if worst <= tolerance.level else [
-            f"picture differs: {worst:.3f} in its worst place, at most {tolerance.level} is allowed"]
+        return (
+            []
+            if worst <= tolerance.level
+            else [f"picture differs: {worst:.3f} in its worst place, at most {tolerance.level} is allowed"]
+        )
     if isinstance(new, str):
         return compare_text(new, old, tolerance)
     return [] if new == old else [f"{mime} differs"]
@@ -194,18 +221,23 @@ def _compare_data(mime: str, new, old, tolerance: Tolerance) -> list[str]:
 
 # ---------------------------------------------------------------- notebooks
 
+
 def code_cells(notebook) -> list:
+    """Return the cells of code, in order."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def normalise(notebook, stem: str):
-    """A copy of the notebook without anything that changes from run to run."""
+    """Copy the notebook without anything that changes from run to run."""
     clean = copy.deepcopy(notebook)
     kept = {k: v for k, v in notebook.metadata.items() if k == "published"}
-    clean.metadata = nbformat.from_dict(kept | {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    })
+    clean.metadata = nbformat.from_dict(
+        kept
+        | {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
     clean.nbformat, clean.nbformat_minor = 4, 5
     count = 0
     for number, cell in enumerate(clean.cells):
@@ -242,7 +274,7 @@ def seal(notebook) -> str:
 
 
 def check_notebook(path: Path) -> list[str]:
-    """What keeps a notebook from being published, as messages; empty when nothing does."""
+    """Return what keeps a notebook from being published, as messages; empty when nothing does."""
     notebook = nbformat.read(path, as_version=4)
     stem, problems = path.stem, []
     cells = code_cells(notebook)
@@ -306,13 +338,14 @@ def _check_code(cell) -> list[str]:
     pictures = 0
     for output in cell.outputs:
         text = output.get("text", "") + "".join(
-            v for k, v in output.get("data", {}).items() if isinstance(v, str) and k.startswith("text/"))
+            v for k, v in output.get("data", {}).items() if isinstance(v, str) and k.startswith("text/")
+        )
         if output.output_type == "stream" and output.name == "stderr":
             problems.append("has written to stderr")
         if output.output_type == "error" and "raises-exception" not in tags:
             problems.append("has raised an error")
         if re.search(r"<(Axes|matplotlib|seaborn|Figure size)|\[<matplotlib|Text\(", text):
-            problems.append("publishes the name of a plot object: use set_style(), and end the cell with plt.show()")
+            problems.append("publishes the name of a plot object: end the cell with plt.show(), and run `make publish`")
         if re.search(r"(/home/|/Users/|/root/|/tmp/|[A-Z]:\\Users|site-packages)", text):
             problems.append("publishes a path of the machine")
         if re.search(r" at 0x[0-9a-f]{6,}", text):

@@ -1,4 +1,5 @@
 """Faults of the built pages that Sphinx does not report."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -20,9 +21,12 @@ def check_site(html: Path) -> list[str]:
     list of str
         One message per fault.
     """
-    pages = {p: BeautifulSoup(p.read_text(encoding="utf8"), "html.parser") for p in sorted(html.glob("**/*.html"))
-             if "_static" not in p.parts}
-    anchors = {p: {tag["id"] for tag in soup.find_all(id=True)} for p, soup in pages.items()}
+    pages = {
+        p: BeautifulSoup(p.read_text(encoding="utf8"), "html.parser")
+        for p in sorted(html.glob("**/*.html"))
+        if "_static" not in p.parts
+    }
+    anchors = {p: {str(tag["id"]) for tag in soup.find_all(id=True)} for p, soup in pages.items()}
     problems = []
     for page, soup in pages.items():
         name = page.relative_to(html).as_posix()
@@ -65,7 +69,7 @@ def _outside(soup) -> list[str]:
 
 
 def _private(soup, html: Path) -> list[str]:
-    """The folder in which the book was built is nobody's business."""
+    """Look for the folder in which the book was built, which is nobody's business."""
     root = str(html.resolve().parents[1])
     text = soup.get_text()
     return [f"shows a path of this machine: {root}"] if len(root) > 3 and root in text else []
