@@ -6,12 +6,12 @@ import argparse
 import time
 from pathlib import Path
 
-from .truth.distances import iid_floor, wasserstein
-from .truth.mixture import two_ridges
+from .draws import SamplingWarning
 from .recipes import RECIPES, rebuild
 from .recipes.two_ridges import train as train_two_ridges
-from .draws import SamplingWarning
 from .sampling import conditional_sampler, sample_conditional
+from .truth.distances import iid_floor, wasserstein
+from .truth.mixture import two_ridges
 
 
 def main(arguments=None):

@@ -130,17 +130,19 @@ class ConditionalDraws:
 
     @cached_property
     def r_hat(self) -> np.ndarray:
-        """Rank-normalised split R-hat of each missing column (n, d); NaN elsewhere, without chains, and
-        with fewer than four states a chain.
+        """Rank-normalised split R-hat of each missing column (n, d).
 
+        NaN elsewhere, without chains, and with fewer than four states a chain.
         Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization.
         """
         return self._of_chains("rhat", range(len(self._rows)), 4)
 
     @cached_property
     def ess_bulk(self) -> np.ndarray:
-        """Bulk effective size of the kept states of each missing column (n, d); NaN elsewhere, without
-        chains, and with fewer than 20 states a chain: so few say nothing of how they depend on one another.
+        """Bulk effective size of the kept states of each missing column (n, d).
+
+        NaN elsewhere, without chains, and with fewer than 20 states a chain: so few say nothing of how
+        they depend on one another.
         """
         return self._of_chains("ess", range(len(self._rows)), LEAST_STATES)
 
@@ -201,7 +203,7 @@ class ConditionalDraws:
         return {"method": repr(self.method), "encoder_calls": self.encoder_calls, "decoder_calls": self.decoder_calls}
 
     def to_arviz(self) -> DataTree:
-        """The draws as an ArviZ ``DataTree``: one variable per column that is missing somewhere.
+        """Return the draws as an ArviZ ``DataTree``: one variable per column that is missing somewhere.
 
         Dimensions are (chain, draw), with a third, ``row``, for a table. Weighted draws are
         independent given the pool and form one chain.
@@ -254,7 +256,7 @@ def pareto_k(log_weights: np.ndarray) -> float:
 
 
 def diagnose(draws: ConditionalDraws, max_rows: int | None = None) -> list[Finding]:
-    """What is wrong with some draws: an empty list if nothing was found.
+    """Say what is wrong with some draws: an empty list if nothing was found.
 
     No diagnostic sees a mode that no chain, particle or member has met.
 
@@ -329,8 +331,7 @@ def diagnose(draws: ConditionalDraws, max_rows: int | None = None) -> list[Findi
 
 
 def _far_cell(draws, rows):
-    """The observed number (row, column) that lies farthest outside the model's own draws, if it is out by
-    more than their whole range."""
+    """Find the number (row, column) farthest outside the model's draws, if it is out by more than their range."""
     low, high = draws.model_range
     values = np.where(draws.evidence.observed[rows], draws.evidence.values[rows], np.nan)
     out = np.maximum(low - values, values - high) / np.where(high > low, high - low, np.inf)

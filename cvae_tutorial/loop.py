@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .evidence import Evidence
 from . import model as models
+from .evidence import Evidence
 from .samplers.base import Plan, Population, Sampler, Target, Weighted, resample, select, shaped_like, take
 from .seeds import RowSeed
 
@@ -117,8 +117,10 @@ def sizes(total: int, most: int) -> list[int]:
 
 
 def cut(rows, unit: int, most: int) -> list[slice]:
-    """``rows`` in slices of at most ``most`` units, whose rows do not lie too far apart: random numbers
-    are drawn for those between them, too."""
+    """Cut ``rows`` into slices of at most ``most`` units, whose rows do not lie too far apart.
+
+    Random numbers are drawn for the rows between them, too.
+    """
     blocks, first, reach = [], 0, MAX_GAP * unit * most
     for last in [*range(unit, len(rows), unit), len(rows)]:
         beyond = min(last + unit, len(rows))
@@ -136,16 +138,18 @@ class Progress:
         self.bar, self.done, self.rounds = None, 0, 0
 
     def round(self):
-        """Some steps more of a part that goes on until it is ready."""
+        """Note some steps more of a part that goes on until it is ready."""
         self.rounds += 1
         self.show()
 
     def part(self):
+        """Note that a part is done."""
         self.done += 1
         if self.done < self.target:
             self.show()
 
     def show(self):
+        """Draw the bar if it is time."""
         if self.wanted and self.bar is None and time.perf_counter() - self.began > 2.0:
             # Of one part that goes on until it is ready, nobody knows how long it takes.
             alone = self.target == 1
@@ -154,6 +158,7 @@ class Progress:
             self.bar.update(self.rounds if self.bar.target is None else self.done)
 
     def end(self):
+        """Draw it a last time."""
         if self.bar is not None:
             self.bar.update(self.rounds if self.bar.target is None else self.target, finalize=True)
 
@@ -163,7 +168,7 @@ lock = threading.RLock()
 
 
 def compiled(model, kernel) -> Compiled:
-    """The compiled functions of one model and sampler; the last 32 pairs are kept."""
+    """Return the compiled functions of one model and sampler; the last 32 pairs are kept."""
     with lock:
         key = (id(model), kernel)
         if key not in cache:
@@ -180,12 +185,12 @@ class Compiled:
     def __init__(self, model, kernel: Sampler):
         self.model, self.kernel = model, kernel
         self.settles = type(kernel).ready is not Sampler.ready
-        spec, d, l = tf.TensorSpec, models.num_features(model), model.latent_dim
+        spec, d = tf.TensorSpec, models.num_features(model)
         table = (spec((None, 1, d), tf.float32), spec((None, 1, d), tf.bool), spec((None,), tf.int32))
         number = spec((), tf.int32)
         seed = (spec((2,), tf.int32), number)  # of the call, and the number of the piece
         plan = Plan(*[number] * len(Plan._fields))
-        z, log_weight = spec((None, None, l), tf.float32), spec((None, None), tf.float32)
+        z, log_weight = spec((None, None, model.latent_dim), tf.float32), spec((None, None), tf.float32)
         self.signatures = {
             "init": (table, seed, plan), "init_at": (table, seed, plan, spec((None, None, d), tf.float32)),
             "pool": (table, seed, z, log_weight, number), "complete": (table, seed, z),
@@ -197,8 +202,8 @@ class Compiled:
         with lock:
             if name not in self.functions:
                 if name == "advance":  # what it carries is known once a state has been made
-                    state = self.functions["init" if "init" in self.functions else "init_at"]
-                    state = tf.nest.map_structure(tf.TensorSpec.from_tensor, state.get_concrete_function().structured_outputs)
+                    first = self.functions["init" if "init" in self.functions else "init_at"].get_concrete_function()
+                    state = tf.nest.map_structure(tf.TensorSpec.from_tensor, first.structured_outputs)
                     table, seed, plan = self.signatures["init"]
                     signature = (table, seed, state, *plan[:4], tf.TensorSpec((), tf.bool))
                 else:
@@ -216,8 +221,8 @@ class Compiled:
         state = self.kernel.init(target, plan, seed, start)
         if self.kernel.keeps not in getattr(state, "_fields", ()):
             raise TypeError(
-                f"{type(self.kernel).__name__}.init returns a state without {self.kernel.keeps!r}: a sampler of its kind "
-                "returns a NamedTuple that has it"
+                f"{type(self.kernel).__name__}.init returns a state without {self.kernel.keeps!r}: "
+                "a sampler of its kind returns a NamedTuple that has it"
             )
         return state
 
@@ -237,9 +242,11 @@ class Compiled:
         def keep_one(k, step, *carried):
             *carried, kept = carried
             last = step + thin
-            goes_on = lambda s, *_: s < last
-            if self.settles:
-                goes_on = lambda s, state, *_: (s < last) & ~(settling & tf.reduce_all(kernel.ready(state)))
+
+            def goes_on(step, state, *_):
+                done = settling & tf.reduce_all(kernel.ready(state)) if self.settles else False
+                return (step < last) & tf.logical_not(done)
+
             _, *carried = tf.while_loop(goes_on, one_step, (step, *carried))
             shown = tf.nest.flatten(getattr(carried[0], kernel.keeps))
             kept = [array.write(k, value) for array, value in zip(kept, shown, strict=True)]
@@ -274,7 +281,8 @@ class Compiled:
 
     def chains(self, table, seed, plan, start, segments, bar):
         """Kept states (t, n, C, ...) of one piece, its acceptance (n, C), calls (2,) and arrivals (n,)."""
-        state = self.call("init", table, seed, plan) if start is None else self.call("init_at", table, seed, plan, start)
+        given = () if start is None else (start,)
+        state = self.call("init_at" if given else "init", table, seed, plan, *given)
         spent = np.zeros(2)
 
         def advance(phase, first, num_kept, thin, settling=False):
@@ -304,7 +312,7 @@ class Compiled:
         return kept, accepted / (plan.num_kept * plan.thin), spent, arrived
 
     def finish(self, table, seed, pieces, num_samples):
-        """Draws (n, s, d), acceptance (n,), kept chains, pooled log weights, arrivals (n,) and calls (2,) of a block."""
+        """Draws (n, s, d) of a block, acceptance (n,), kept chains, log weights, arrivals (n,), calls (2,)."""
         kept, acceptance, spent, arrived = zip(*pieces, strict=True)
         kept = tf.nest.map_structure(lambda *parts: np.concatenate(parts, axis=2), *kept)
         acceptance = np.concatenate(acceptance, axis=1).mean(axis=1)

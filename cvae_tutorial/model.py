@@ -1,5 +1,6 @@
 """The model: what a sampler needs of one (`LatentVariableModel`), one to train (`VAE`), and a
-wrapper for a VAE that somebody else trained (`wrap`)."""
+wrapper for a VAE that somebody else trained (`wrap`).
+"""
 
 from __future__ import annotations
 
@@ -233,7 +234,8 @@ class VAE(keras.Model):
 
     def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
         """Train, as ``keras.Model.fit`` does. ``x`` is (n, d), NaN in the holes: an array, a
-        DataFrame, or a dataset of batches (then call `adapt` first)."""
+        DataFrame, or a dataset of batches (then call `adapt` first).
+        """
         if isinstance(x, tuple):
             raise TypeError(
                 "x is one table (n, d); rows with targets, or several tables, cannot be given as a tuple"
@@ -277,7 +279,8 @@ class VAE(keras.Model):
 
     def _checked(self, x):
         """Rows as a tensor: `fit` hands its validation rows to `evaluate`, which reads arrays and
-        frames, and must not read category codes as names."""
+        frames, and must not read category codes as names.
+        """
         return tf.constant(self._rows(x), "float32")
 
     def _label(self, column):

@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from . import loop, model as models
+from . import loop
+from . import model as models
 from .draws import ConditionalDraws, SamplingWarning, diagnose
 from .evidence import check_evidence, column_index, column_label
 from .samplers import Plan, Sampler, as_sampler
@@ -150,7 +151,7 @@ def conditional_sampler(
     method: str | Sampler = "one_pass",
     progress: bool = True,
 ) -> np.ndarray:
-    """The origin note's function under its own name: its one pass, or any other method.
+    """Sample by the origin note's function under its own name: its one pass, or any other method.
 
     Rows of ``data`` are picked at random, the conditioned columns are overwritten, and encoder and
     decoder run once. The other methods use the same rows as their starting points (tempered SMC
@@ -203,7 +204,7 @@ def conditional_sampler(
 
 
 def _configured(sampler, **settings):
-    """The sampler with the settings of its run that were given by name."""
+    """Give the sampler the settings of its run that were given by name."""
     given = {name: value for name, value in settings.items() if value is not None}
     name = type(sampler).__name__
     for setting in given.keys() - set(sampler.run_settings()):

@@ -30,27 +30,27 @@ class RowSeed(NamedTuple):
 
     @classmethod
     def of_rows(cls, pair, rows) -> RowSeed:
-        """The seed for the rows with these numbers (n,), increasing."""
+        """Make the seed for the rows with these numbers (n,), increasing."""
         return cls(pair, tf.cast(rows[0], "int64"), rows - rows[0])
 
     def split(self, num: int = 2) -> list[RowSeed]:
-        """``num`` independent seeds."""
+        """Make ``num`` independent seeds."""
         return [self._replace(pair=pair) for pair in tf.unstack(tf.random.split(self.pair, num), num=num)]
 
     def fold_in(self, number) -> RowSeed:
-        """The seed with this number, such as a step's."""
+        """Make the seed with this number, such as a step's."""
         return self._replace(pair=tf.random.fold_in(self.pair, number))
 
     def normal(self, shape):
-        """Standard normal numbers (n, *shape)."""
+        """Draw standard normal numbers (n, *shape)."""
         return self._draw(tf.raw_ops.StatelessRandomNormalV2, shape, "float32", 4)
 
     def uniform(self, shape, dtype="float32"):
-        """Numbers (n, *shape) uniform on [0, 1)."""
+        """Draw numbers (n, *shape) uniform on [0, 1)."""
         return self._draw(tf.raw_ops.StatelessRandomUniformV2, shape, dtype, 4 if dtype == "float32" else 2)
 
     def pairs(self):
-        """A seed for each row (n, 2), for functions that take one pair."""
+        """Make a seed for each row (n, 2), for functions that take one pair."""
         words = self._draw(tf.raw_ops.StatelessRandomUniformV2, (2,), "float64", 2)
         return tf.cast(words * 2.0**31, "int32")
 
@@ -67,15 +67,15 @@ class RowSeed(NamedTuple):
 
 
 def normal(shape, seed):
-    """Standard normal numbers of ``shape``; ``seed`` is a pair of integers, or a `RowSeed` with the rows of axis 0."""
+    """Draw standard normal numbers of ``shape``; ``seed`` is a pair of integers, or a `RowSeed` with the rows of axis 0."""
     return seed.normal(shape[1:]) if isinstance(seed, RowSeed) else tf.random.stateless_normal(shape, seed)
 
 
 def uniform(shape, seed):
-    """Numbers of ``shape`` uniform on [0, 1); ``seed`` as in `normal`."""
+    """Draw numbers of ``shape`` uniform on [0, 1); ``seed`` as in `normal`."""
     return seed.uniform(shape[1:]) if isinstance(seed, RowSeed) else tf.random.stateless_uniform(shape, seed)
 
 
 def split(seed, num: int) -> list:
-    """``num`` independent seeds of the same kind."""
+    """Make ``num`` independent seeds of the same kind."""
     return seed.split(num) if isinstance(seed, RowSeed) else tf.unstack(tf.random.split(seed, num), num=num)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import cvae_tutorial as ct
-from cvae_tutorial.recipes.checkpoints import WEIGHTS, save_vae
 from cvae_tutorial.distances import wasserstein
 from cvae_tutorial.recipes import rebuild, two_ridges
+from cvae_tutorial.recipes.checkpoints import WEIGHTS, save_vae
 
 
 @pytest.fixture

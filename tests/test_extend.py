@@ -2,8 +2,9 @@
 
 import re
 
-import book
 import pytest
+
+import book
 
 
 @pytest.mark.filterwarnings("ignore::cvae_tutorial.SamplingWarning")

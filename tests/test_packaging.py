@@ -6,12 +6,13 @@ import sys
 import tomllib
 from importlib import metadata
 
-import book
 import pytest
 import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import book
 
 ROOT = book.ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

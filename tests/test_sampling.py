@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import cvae_tutorial as ct
-import tensorflow as tf
 
 
 @pytest.mark.filterwarnings("ignore::cvae_tutorial.SamplingWarning")

@@ -19,7 +19,7 @@ def raw():
 
 
 def table():
-    """The same with every column standardised."""
+    """Return the same with every column standardised."""
     return (raw() - raw().mean()) / raw().std(ddof=0)
 
 

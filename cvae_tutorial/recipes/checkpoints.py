@@ -54,7 +54,7 @@ def load_vae(name, directory=WEIGHTS):
 
 
 def checkpoint_card(name, directory=WEIGHTS):
-    """What is known of a published checkpoint: recipe, versions, figures reached, SHA-256 (a dict)."""
+    """Return what is known of a published checkpoint: recipe, versions, figures reached, SHA-256 (a dict)."""
     return {key: value for key, value in _card(name, Path(directory)).items() if key != "config"}
 
 

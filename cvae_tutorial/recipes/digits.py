@@ -13,7 +13,7 @@ SIDE = 28
 
 
 def load_digits(binary=True):
-    """The digits, split into training and test rows, with their labels.
+    """Return the digits, split into training and test rows, with their labels.
 
     A pixel is 1 where its grey value exceeds 127 of 255. The split is stratified and fixed: 100 of
     the 500 examples of each digit are for tests, and neither the VAE nor a classifier trains on them.

@@ -31,4 +31,5 @@ class FreshRows(keras.utils.PyDataset):
         return (self.rows[index * self.batch_size : (index + 1) * self.batch_size],)
 
     def on_epoch_end(self):
+        """Draw the rows of the next epoch."""
         self.rows = self.distribution.sample(self.num_rows, seed=self.generator).astype("float32")

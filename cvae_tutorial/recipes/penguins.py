@@ -10,7 +10,7 @@ from ..model import VAE
 
 
 def table():
-    """The Palmer penguins as a DataFrame (344, 8), with the cells that nobody measured.
+    """Return the Palmer penguins as a DataFrame (344, 8), with the cells that nobody measured.
 
     Numbers are in millimetres and grams, the rest are names; ``year`` is a category here.
     """
@@ -34,7 +34,7 @@ def hide(frame, share=0.2, seed=0):
 
 
 def columns(frame, min_scale):
-    """Normal for the measurements, Categorical for the rest."""
+    """Return Normal for the measurements, Categorical for the rest."""
     names = ["species", "island", "sex", "year"]
     return Columns({name: Categorical(tuple(sorted(frame[name].dropna().unique().tolist()))) if name in names
                     else Normal(min_scale=min_scale) for name in frame})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import keras
 
-from ..truth.mixture import two_ridges
 from ..model import VAE
+from ..truth.mixture import two_ridges
 from .fresh_rows import FreshRows
 
 

@@ -21,7 +21,7 @@ METHODS: dict[str, type[Sampler]] = {
 
 
 def as_sampler(method: str | Sampler) -> Sampler:
-    """The sampler of a name, or the settings object itself.
+    """Return the sampler of a name, or the settings object itself.
 
     Raises
     ------

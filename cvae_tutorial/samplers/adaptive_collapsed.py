@@ -73,7 +73,7 @@ class AdaptiveCollapsed(Chain):
         return self.State(x, z, parameters, gamma, history, available, tf.constant(self.num_marginal))
 
     def log_proposal(self, z, loc, scale):
-        """log of (1 - epsilon) q(z | x_o, x~_m) + epsilon p(z)."""
+        """Log of (1 - epsilon) q(z | x_o, x~_m) + epsilon p(z)."""
         epsilon = self.prior_probability
         prior = math.log(epsilon) + log_prior(z)
         if epsilon == 1.0:

@@ -54,17 +54,17 @@ class Target:
         return self.model.decode(z)
 
     def log_likelihood(self, parameters):
-        """log p(x_o | z) (n, C), observed columns only. Where a decoder overflows, nothing is likely."""
+        """Return log p(x_o | z) (n, C), observed columns only. Where a decoder overflows, nothing is likely."""
         log_prob = self.model.likelihood.log_prob(parameters, self.values)
         total = tf.reduce_sum(tf.where(self.observed, log_prob, 0.0), -1)
         return tf.where(tf.math.is_nan(total), LOWEST, total)
 
     def log_gamma(self, z, parameters):
-        """log p(z) p(x_o | z) (n, C), the target up to a constant."""
+        """Return log p(z) p(x_o | z) (n, C), the target up to a constant."""
         return log_prior(z) + self.log_likelihood(parameters)
 
     def log_joint(self, x, z, parameters):
-        """log p(z) p(x | z) (n, C), all columns."""
+        """Return log p(z) p(x | z) (n, C), all columns."""
         return log_prior(z) + tf.reduce_sum(self.model.likelihood.log_prob(parameters, x), -1)
 
     def clamp(self, x):
@@ -137,8 +137,9 @@ class Info(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampler(ABC):
-    """Settings of a method, and its steps. A sampler of your own derives from one of the kinds:
-    `Chain`, `Weighted` or `Population`.
+    """Settings of a method, and its steps.
+
+    A sampler of your own derives from one of the kinds: `Chain`, `Weighted` or `Population`.
 
     Attributes
     ----------
@@ -162,7 +163,8 @@ class Sampler(ABC):
     def __post_init__(self):
         for name in self.run_settings():
             value, least = getattr(self, name), 0 if name == "warmup" else 1
-            if value is not None and (not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least):
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if value is not None and not (whole and value >= least):
                 raise ValueError(f"{name} must be a {'positive' if least else 'non-negative'} integer, got {value!r}")
 
     @classmethod
@@ -171,31 +173,33 @@ class Sampler(ABC):
         return [f.name for f in fields(cls) if f.name in ("num_chains", "warmup", "thin", "num_steps")]
 
     def kernel(self) -> Sampler:
-        """The sampler without what the plan holds: runs of any length share its compiled steps."""
+        """Leave out what the plan holds: runs of any length share the compiled steps."""
         return replace(self, **dict.fromkeys(self.run_settings()))
 
     @abstractmethod
     def plan(self, num_samples: int) -> tuple[Sampler, Plan]:
-        """The settings with their defaults filled in for ``num_samples`` draws of each row, and the run."""
+        """Fill in the defaults for ``num_samples`` draws of each row, and plan the run."""
 
     @abstractmethod
     def init(self, target: Target, plan: Plan, seed: RowSeed, start=None) -> Any:
-        """The first state, a named tuple of tensors (n, C, ...).
+        """Make the first state, a named tuple of tensors (n, C, ...).
 
         ``start`` holds completed rows (n, C * num_encoders, d) where the sampler accepts them.
         """
 
     @abstractmethod
     def step(self, target: Target, state: Any, seed: RowSeed) -> tuple[Any, Info]:
-        """The next state."""
+        """Take a step to the next state."""
 
     def ready(self, state: Any):
-        """Which rows may begin their warm-up (n,). One that needs steps of its own before says when;
-        its state's tensors all begin with the axis of rows."""
+        """Say which rows may begin their warm-up (n,), of a sampler that needs steps of its own before.
+
+        All tensors of its state begin with the axis of rows.
+        """
         return tf.constant(True)
 
     def memory(self, target: Target, plan: Plan) -> float:
-        """Floats that one chain of a row keeps alive, roughly."""
+        """Return the floats that one chain of a row keeps alive, roughly."""
         return 2.0 * (target.width + 6 * target.num_features + 6 * target.latent_dim)
 
 
@@ -257,8 +261,7 @@ class Particles(NamedTuple):
 
 @dataclass(frozen=True)
 class Weighted(Sampler):
-    """Samplers whose states hold ``particles``, which are pooled over chains and steps, resampled once
-    and decoded once.
+    """Samplers whose states hold ``particles``: pooled over chains and steps, resampled and decoded once.
 
     Parameters
     ----------
@@ -327,7 +330,7 @@ def count(tensor):
 
 
 def untested(tensor):
-    """The acceptance (n, C) of a step without a Metropolis test: NaN."""
+    """Return the acceptance (n, C) of a step without a Metropolis test: NaN."""
     return tf.fill(tf.shape(tensor)[:2], math.nan)
 
 
@@ -337,17 +340,17 @@ def draw_normal(loc, scale, seed):
 
 
 def log_q(z, loc, scale):
-    """log N(z; loc, scale²) summed over latent dimensions, never below -1e30."""
+    """Return log N(z; loc, scale²) summed over latent dimensions, never below -1e30."""
     return tf.maximum(tf.reduce_sum(log_normal(z, loc, scale), -1), LOWEST)
 
 
 def log_prior(z):
-    """log p(z), the standard normal, summed over latent dimensions."""
+    """Return log p(z), the standard normal, summed over latent dimensions."""
     return -0.5 * tf.reduce_sum(tf.square(z) + math.log(2.0 * math.pi), -1)
 
 
 def select(accepted, new, old):
-    """``new`` where ``accepted`` (n,) or (n, C), else ``old``; works on nested tensors (n, C, ...)."""
+    """Take ``new`` where ``accepted`` (n,) or (n, C), else ``old``; works on nested tensors (n, C, ...)."""
 
     def choose(a, b):
         ones = tf.ones(tf.rank(a) - tf.rank(accepted), tf.int32)
@@ -357,7 +360,7 @@ def select(accepted, new, old):
 
 
 def shaped_like(new, old):
-    """``new`` with the static shapes of ``old``, which a loop needs of what it carries."""
+    """Give ``new`` the static shapes of ``old``, which a loop needs of what it carries."""
     return tf.nest.map_structure(lambda a, b: tf.ensure_shape(a, b.shape), new, old)
 
 
@@ -375,8 +378,10 @@ def take(tree, index):
 
 
 def resample(log_weight, num_samples, seed, systematic=False):
-    """Indices (n, ..., k) drawn in proportion to exp(log_weight) (n, ..., m): multinomial resampling,
-    or systematic resampling, which keeps a rare mode when k is small."""
+    """Draw indices (n, ..., k) in proportion to exp(log_weight) (n, ..., m).
+
+    By multinomial resampling, or systematic resampling, which keeps a rare mode when k is small.
+    """
     weight = tf.exp(tf.cast(log_weight - tf.reduce_max(log_weight, -1, keepdims=True), "float64"))
     cumulative = tf.cumsum(weight, axis=-1)
     of_place, of_order = seed.split()

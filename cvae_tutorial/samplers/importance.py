@@ -46,7 +46,7 @@ def propose(target, x, num_prior, seed):
 
 
 def log_mixture(z, loc, scale, num_prior):
-    """log {[sum_k q(z | x_o, x_m^k) + R p(z)] / (K + R)} of every particle, (n, C, P).
+    """Log {[sum_k q(z | x_o, x_m^k) + R p(z)] / (K + R)} of every particle, (n, C, P).
 
     ``z`` is (n, C, P, l); ``loc`` and ``scale`` of the encoders are (n, C, K, l).
     """
@@ -125,5 +125,6 @@ def in_groups(target, num_chains, per_chain, seed, start=None):
 
 
 def no_particles(x, num_particles, latent_dim):
+    """Particles (n, C, P) of a state that has taken no step."""
     shape = tf.concat([tf.shape(x)[:2], [num_particles]], 0)
     return Particles(tf.zeros(tf.concat([shape, [latent_dim]], 0)), tf.zeros(shape))

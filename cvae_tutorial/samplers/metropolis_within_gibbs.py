@@ -11,6 +11,8 @@ from .base import Chain, Info, count, draw_normal, log_q, metropolis_test, selec
 
 
 class State(NamedTuple):
+    """A chain on (z, x_m)."""
+
     x: Any  # current completion (n, C, d)
     z: Any  # current latent (n, C, l)
     parameters: Any  # of p(x | z)
@@ -26,7 +28,7 @@ def begin(target, plan, seed, start):
 
 
 def log_acceptance_ratio(target, state, z_new, parameters_new, loc, scale):
-    """log of p(x|z') p(z') q(z|x) / [p(x|z) p(z) q(z'|x)], at the current completion x."""
+    """Log of p(x|z') p(z') q(z|x) / [p(x|z) p(z) q(z'|x)], at the current completion x."""
     return (
         target.log_joint(state.x, z_new, parameters_new)
         - target.log_joint(state.x, state.z, state.parameters)

@@ -93,7 +93,7 @@ class TemperedSMC(Population):
         return self.State(z, log_likelihood, b, log_width), Info(acceptance, 0, calls)
 
     def next_temperature(self, log_likelihood, b):
-        """The largest temperature up to 1 at which the effective sample size keeps its share (n, 1)."""
+        """Find the largest temperature up to 1 at which the effective sample size keeps its share (n, 1)."""
         best = tf.reduce_max(log_likelihood, 1, keepdims=True)
         share = self.ess_share * tf.cast(tf.shape(log_likelihood)[1], "float32")
 

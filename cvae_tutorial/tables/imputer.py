@@ -17,12 +17,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..draws import SamplingWarning
 from ..evidence import column_label, to_array
 from ..likelihoods import Bernoulli, Categorical, Columns, Normal
-from ..samplers import METHODS, as_sampler
-from ..draws import SamplingWarning
-from ..sampling import sample_conditional
 from ..model import VAE
+from ..samplers import METHODS, as_sampler
+from ..sampling import sample_conditional
 
 _ROUND = 50  # gradient steps between two looks at the held-out rows
 _MAX_HELD_OUT = 5_000
@@ -157,7 +157,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def inverse_transform(self, X):
         """Names and categories from the numbers that `transform` returned: a frame (n, d) with the
-        columns, categories, integers and booleans of the table that was fitted."""
+        columns, categories, integers and booleans of the table that was fitted.
+        """
         check_is_fitted(self)
         names = self.get_feature_names_out()
         frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X))

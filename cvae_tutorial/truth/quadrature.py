@@ -372,7 +372,7 @@ class _Grid:
         return log_gamma
 
     def _log_likelihood(self, parameters, columns):
-        """log p(x_o | z) of decoded nodes (b,), Normal columns in float64."""
+        """Log p(x_o | z) of decoded nodes (b,), Normal columns in float64."""
         likelihood, others, total = self.model.likelihood, None, 0.0
         for j in columns:
             if isinstance(likelihood.kind(j), Normal):
