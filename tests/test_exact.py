@@ -1,6 +1,7 @@
 """Quadrature against closed forms and dense brute force; the linear-Gaussian model."""
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy.special import expit, ndtr
 
 from cvae_tutorial.distances import iid_floor, kolmogorov_smirnov, wasserstein
 from cvae_tutorial.exact import LinearGaussian, NormalColumn, quadrature
-from cvae_tutorial.likelihoods import Bernoulli, Categorical, Columns, Normal
+from cvae_tutorial.likelihoods import Bernoulli, Categorical, Columns, Likelihood, Normal
 
 MASKS = [c for r in range(6) for c in itertools.combinations(range(5), r)]
 
@@ -173,8 +174,9 @@ def test_a_ring(value):
     # Polar nodes resolve the centre, where the decoder turns fastest; even nodes do not.
     log_evidence, cdf = brute_force(model, 0, value, x, *polar_nodes())
     assert result.log_evidence == pytest.approx(log_evidence, abs=1e-3)
-    np.testing.assert_allclose(result.column(1).cdf(x), cdf, atol=1e-3)
-    assert np.abs(result.column(1).cdf(x) - result.column(1).cdf(x - 0.02)).max() > 5e-3
+    column = result.column(1)
+    np.testing.assert_allclose(column.cdf(x), cdf, atol=1e-3)
+    assert np.abs(column.cdf(x) - column.cdf(x - 0.02)).max() > 5e-3
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.05])
@@ -195,6 +197,24 @@ def test_evidence_that_pulls_the_latent_beyond_the_first_grid():
         np.testing.assert_allclose(result.column(1).std, exact.std, rtol=1e-3)
         log_evidence = float(model.joint().marginal([1]).log_prob(value))
         assert result.log_evidence == pytest.approx(log_evidence, rel=1e-5)
+
+
+def test_a_narrow_peak_between_the_nodes_of_the_first_grid():
+    """A sixth of the mass, in a mode whose width is an eighth of a cell, at a corner of four cells."""
+    place, narrow, broad, depth = np.array([1.5, 0.0]), 0.004, 0.5, 8.0
+
+    def curve(z):  # x0 is -log of two bells, as a square
+        near, far = (tf.reduce_sum((z - c) ** 2, -1) / s**2 for c, s in ((place, narrow), (-place, broad)))
+        x = tf.stack([tf.sqrt(tf.minimum(near, far + 2 * depth)), z[:, 0]], -1)
+        return x, tf.ones_like(x)
+
+    result = quadrature(Model(2, curve), {0: 0.0})
+    variances = 1 + np.array([narrow, broad]) ** 2
+    masses = np.array([narrow, broad]) ** 2 / variances * np.exp([0, -depth] - place @ place / variances / 2)
+    assert result.log_evidence == pytest.approx(np.log(masses.sum() / np.sqrt(2 * np.pi)), abs=1e-4)
+    mean = masses @ (place[0] * np.array([1, -1]) / variances) / masses.sum()
+    assert result.mean[0] == pytest.approx(mean, abs=1e-3)
+    assert 0.1 < masses[0] / masses.sum() < 0.2
 
 
 def test_the_decoder_sees_few_shapes():
@@ -292,6 +312,81 @@ def test_columns_of_different_kinds():
     assert result.mean[0] == pytest.approx(posterior @ np.sin(z), abs=1e-5)
 
 
+@dataclass(frozen=True)
+class Poisson(Likelihood):
+    """Counts, by the logarithm of their rate."""
+
+    def num_parameters(self, num_features):
+        return num_features
+
+    def log_prob(self, parameters, x):
+        return x * parameters - tf.exp(parameters) - tf.math.lgamma(x + 1.0)
+
+    def sample(self, parameters, seed):
+        return tf.random.stateless_poisson(tf.shape(parameters), seed, tf.exp(parameters), tf.float32)
+
+    def mean(self, parameters):
+        return tf.exp(parameters)
+
+
+@dataclass(frozen=True)
+class Cauchy(Likelihood):
+    """Student's t with one degree of freedom, which has no mean."""
+
+    def num_parameters(self, num_features):
+        return num_features
+
+    def log_prob(self, parameters, x):
+        return -tf.math.log1p((x - parameters) ** 2) - np.float32(np.log(np.pi))
+
+    def sample(self, parameters, seed):
+        return parameters + tf.tan(np.pi * (tf.random.stateless_uniform(tf.shape(parameters), seed) - 0.5))
+
+    def mean(self, parameters):
+        return np.nan * parameters
+
+
+def test_likelihoods_of_one_s_own():
+    """As evidence they count like any other; what they do not say stops nothing else."""
+
+    def curve(z):  # Poisson, Normal, Cauchy and Normal: three groups of parameters
+        return 0.5 * z + 1.0, (tf.concat([tf.sin(z), z], -1), tf.fill((z.shape[0], 2), 0.3)), 2.0 * z
+
+    model = Model(1, curve, Columns([Poisson(), Normal(), Cauchy(), Normal()]))
+    z = np.linspace(-9, 9, 200_001)
+    prior = stats.norm.pdf(z) * (z[1] - z[0])
+    rate, likelihoods = np.exp(0.5 * z + 1), {
+        0: stats.poisson.pmf(4, np.exp(0.5 * z + 1)),
+        1: stats.norm.pdf(0.4, np.sin(z), 0.3),
+        2: stats.cauchy.pdf(1.5, 2 * z),
+    }
+    values, x = {0: 4, 1: 0.4, 2: 1.5}, np.linspace(-3, 3, 25)
+    for seen in [(), (0,), (2,), (0, 1), (1, 2), (0, 1, 2)]:
+        posterior = prior * np.prod([likelihoods[j] for j in seen], axis=0)
+        result = quadrature(model, {j: values[j] for j in seen})
+        assert result.log_evidence == pytest.approx(np.log(posterior.sum()), abs=1e-5)
+        posterior /= posterior.sum()
+        exact = [posterior @ ndtr((v - z) / 0.3) for v in x]
+        np.testing.assert_allclose(result.column(3).cdf(x), exact, atol=1e-5)
+        last = result.missing.index(3)
+        assert result.mean[last] == pytest.approx(posterior @ z, abs=1e-5)
+        if 0 in result.missing:
+            mean = posterior @ rate
+            assert result.mean[0] == pytest.approx(mean, rel=1e-5)
+            assert result.covariance[0, last] == pytest.approx(posterior @ (z * (rate - mean)), rel=1e-4)
+            assert np.isnan(result.covariance[0, 0]) and np.isfinite(result.covariance[last, last])
+            draws = result.sample(20_000, seed=0)
+            assert draws[:, 0].mean() == pytest.approx(mean, abs=0.1)
+            with pytest.raises(ValueError, match=r"Column 0 has a likelihood of your own, Poisson\(\).*use mean or sample"):
+                result.column(0)
+        if 2 in result.missing:
+            assert np.isnan(result.mean[result.missing.index(2)])
+
+    counts = Model(1, lambda z: tf.concat([0.5 * z + 1.0, z - 1.0], -1), Poisson())
+    result = quadrature(counts, {})
+    np.testing.assert_allclose(result.mean, np.exp([1.125, -0.5]), rtol=1e-5)
+
+
 # The linear-Gaussian model
 
 
@@ -351,6 +446,8 @@ def test_bad_input_is_refused():
         quadrature(linear_gaussian(1), np.zeros((2, 5)))
     with pytest.raises(ValueError, match="not missing"):
         quadrature(linear_gaussian(1), {0: 1.0}).column(0)
+    with pytest.raises(RuntimeError, match="beyond a million"):
+        quadrature(LinearGaussian([[1.0], [1.0]], [0.0, 0.0], 1.0), {0: 1e9})
     with pytest.raises(RuntimeError, match="raise max_nodes or tolerance"):
         quadrature(network(0.001), {0: 1.0}, tolerance=1e-9, max_nodes=100_000)
     with pytest.raises(ValueError, match="loadings of shape"):

@@ -7,12 +7,17 @@ subtracts covariances, so it stays accurate when a covariance is nearly singular
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 from scipy.special import log_ndtr, log_softmax, logsumexp, ndtr, ndtri, softmax
+
+Array: TypeAlias = NDArray[np.float64]
+Seed: TypeAlias = int | Sequence[int] | np.random.SeedSequence | np.random.Generator | None
 
 _LOG_2PI = np.log(2 * np.pi)
 

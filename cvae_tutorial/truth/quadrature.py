@@ -6,21 +6,23 @@ separate question; for a Gaussian mixture, `GaussianMixture.condition` answers i
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 from scipy.interpolate import CubicHermiteSpline
-from scipy.special import expit, logsumexp, ndtr, softmax
+from scipy.special import ndtr
 
-from ..evidence import check_evidence
-from ..likelihoods import Bernoulli, Categorical, Columns, Normal
+from .. import model as models
+from ..evidence import TableLike, check_evidence
+from ..likelihoods import LOG_2PI, Bernoulli, Categorical, Likelihood, Normal, Parameters
+from .mixture import Array, Seed
 
-_LOG_2PI = np.log(2 * np.pi)
 _PRUNED = 1e-9  # mass of the quadrature nodes left out of the result
 _CELLS = {1: 8192, 2: 512}  # cells of the first grid along each latent dimension
 
@@ -29,7 +31,11 @@ _CELLS = {1: 8192, 2: 512}  # cells of the first grid along each latent dimensio
 
 
 def quadrature(
-    model, observed, tolerance: float = 1e-4, reach: float = 8.0, max_nodes: int = 4_000_000
+    model: models.LatentVariableModel,
+    observed: TableLike,
+    tolerance: float = 1e-4,
+    reach: float = 8.0,
+    max_nodes: int = 4_000_000,
 ) -> LatentQuadrature:
     """Compute a model's own conditional by quadrature over a latent space of 1 or 2 dimensions.
 
@@ -40,8 +46,10 @@ def quadrature(
     observed : mapping or array_like of shape (d,)
         Value of each observed column, or one row with NaN in the holes.
     tolerance : float
-        Two successive resolutions must agree to this in the log evidence (nats) and in the
-        distribution functions of the missing columns.  At most eight columns are compared.
+        Each set of every second node (in each dimension) must agree to this with all nodes in the
+        log evidence (nats) and in the distribution functions of the missing columns; for a
+        likelihood of one's own, in its mean, in standard deviations of that over the nodes.  At
+        most eight columns are compared.
     reach : float
         The first grid covers [-reach, reach] in each dimension.  It doubles until no mass
         touches the border.
@@ -57,13 +65,15 @@ def quadrature(
     ValueError
         If the latent space has other than 1 or 2 dimensions, or the evidence is not admissible.
     RuntimeError
-        If ``max_nodes`` do not suffice to reach ``tolerance``.
+        If ``max_nodes`` do not suffice to reach ``tolerance``, or no latent value in reach explains
+        the evidence.
 
     Notes
     -----
     The integrand is γ(z) = p(z) p(x_o | z). The midpoint rule on a uniform grid converges faster
     than any power of the spacing for a smooth γ, and with its square across the kinks of a ReLU
-    network. Each resolution halves the cells near which γ is not negligible and drops the others.
+    network. Each resolution halves the cells near which γ is not negligible and drops the others. The
+    first is refined in any case if it has a peak as narrow as its cells, as more may hide.
     Normal densities are evaluated in float64.
     """
     if model.latent_dim not in (1, 2):
@@ -71,30 +81,17 @@ def quadrature(
             f"quadrature needs 1 or 2 latent dimensions; this model has {model.latent_dim}. "
             "Compare with a long run of importance resampling instead."
         )
-    width = _width(model)
-    names = getattr(model, "feature_names", None)
-    evidence = check_evidence(observed, width, model.likelihood, names)
+    evidence = check_evidence(observed, models.num_features(model), model.likelihood, models.feature_names(model))
     if len(evidence.values) != 1:
         raise ValueError("quadrature takes one row of evidence; call it once per row.")
-    row = evidence.values[0]
-    while reach < 1e6:
-        grid = _Grid(model, row, reach, max_nodes)
-        if grid.border_mass < 1e-9:
-            break
+    grid = _Grid(model, evidence.values[0], max_nodes)
+    while grid.cover(reach) > 1e-9:
         reach *= 2
-    missing = tuple(int(j) for j in np.flatnonzero(np.isnan(row)))
-    points, previous = None, None
-    while True:
-        result = grid.result(missing)
-        if points is None:
-            points = {j: _check_points(result, j) for j in _evenly(missing, 8)}
-        current = np.concatenate(
-            [[result.log_evidence], *(_check_values(result, j, p) for j, p in points.items())]
-        )
-        if previous is not None and np.abs(current - previous).max() < tolerance:
-            return result
-        previous = current
+        if reach > 1e6:
+            raise RuntimeError("The observed values pull the latent variables beyond a million; check their units.")
+    while grid.may_hide_a_peak() or grid.deviation() > tolerance:
         grid.refine()
+    return grid.result()
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,66 +109,86 @@ class LatentQuadrature:
     missing : tuple of int
         The columns that were not observed.
     model : LatentVariableModel
-        Decodes the nodes when a result is asked for, so that wide tables need no memory.
+        Decodes the nodes again for columns that are not in ``described``, so that wide tables need
+        no memory.
+    described : dict of int to numpy.ndarray, shape (g, k)
+        The distribution of the compared columns at each node: location and scale, probabilities,
+        or the mean alone if the likelihood is one's own.
     """
 
-    nodes: np.ndarray
-    weights: np.ndarray
+    nodes: Array
+    weights: Array
     log_evidence: float
     missing: tuple[int, ...]
-    model: Any = field(repr=False)
+    model: models.LatentVariableModel = field(repr=False)
+    described: dict[int, Array] = field(repr=False)
 
     def column(self, j: int) -> NormalColumn | DiscreteColumn:
-        """Return the conditional of missing column ``j``."""
+        """Return the conditional of missing column ``j``.
+
+        Raises
+        ------
+        ValueError
+            If the column is not missing, or its likelihood is one's own.
+        """
         if j not in self.missing:
             raise ValueError(f"Column {j} is not missing; the missing columns are {self.missing}.")
-        kind, parts = None, []
-        for _, parameters in _decoded(self.model, self.nodes):
-            kind, part = _column(self.model.likelihood, parameters, j)
-            parts.append(part)
-        part = np.concatenate(parts)
+        kind = self.model.likelihood.kind(j)
+        values = np.concatenate([values for _, (values,) in self._described((j,))])
         if isinstance(kind, Normal):
-            return NormalColumn(self.weights, part[:, 0], part[:, 1])
-        return DiscreteColumn(self.weights @ part)
+            return NormalColumn(self.weights, *values.T)
+        if isinstance(kind, Bernoulli | Categorical):
+            return DiscreteColumn(self.weights @ values)
+        raise ValueError(
+            f"Column {j} has a likelihood of your own, {kind!r}, whose distribution function quadrature "
+            "does not know; use mean or sample."
+        )
 
-    @property
-    def mean(self) -> np.ndarray:
+    @cached_property
+    def mean(self) -> Array:
         """Mean of the missing columns, shape (m,); NaN for a categorical column."""
-        return sum(self.weights[rows] @ mean for rows, mean, _ in self._moments())
-
-    @property
-    def covariance(self) -> np.ndarray:
-        """Covariance of the missing columns, shape (m, m); NaN for a categorical column."""
-        centre, total = self.mean, 0.0
-        for rows, mean, variance in self._moments():
-            weights, centred = self.weights[rows], mean - centre
-            total = total + (weights[:, None] * centred).T @ centred + np.diag(weights @ variance)
+        total = np.zeros(len(self.missing))
+        for weights, mean, _ in self._moments():
+            total += weights @ mean
         return total
 
-    def sample(self, num_samples: int, seed=None) -> np.ndarray:
+    @cached_property
+    def covariance(self) -> Array:
+        """Covariance of the missing columns, shape (m, m).
+
+        NaN for a categorical column, and in the variance of a column whose likelihood is one's own.
+        """
+        total = np.zeros((len(self.missing),) * 2)
+        for weights, mean, variance in self._moments():
+            centred = mean - self.mean
+            total += (weights[:, None] * centred).T @ centred + np.diag(weights @ variance)
+        return total
+
+    def sample(self, num_samples: int, seed: Seed = None) -> Array:
         """Draw the missing columns jointly, shape (s, m)."""
         rng = np.random.default_rng(seed)
         chosen = rng.choice(len(self.nodes), num_samples, p=self.weights)
         draws = np.empty((num_samples, len(self.missing)))
-        for rows, parameters in _decoded(self.model, self.nodes[chosen]):
+        for rows, parameters in _decoder(self.model, lambda parameters: parameters)(self.nodes[chosen]):
             pair = rng.integers(2**31 - 1, size=2).astype(np.int32)
-            x = np.asarray(self.model.likelihood.sample(parameters, pair))
-            draws[rows] = x[:, list(self.missing)]
+            draws[rows] = np.asarray(self.model.likelihood.sample(parameters, pair))[:, list(self.missing)]
         return draws
 
-    def _moments(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        for rows, parameters in _decoded(self.model, self.nodes):
-            moments = []
-            for j in self.missing:
-                kind, part = _column(self.model.likelihood, parameters, j)
-                if isinstance(kind, Normal):
-                    moments.append((part[:, 0], part[:, 1] ** 2))
-                elif isinstance(kind, Bernoulli):
-                    moments.append((part[:, 1], part[:, 0] * part[:, 1]))
-                else:
-                    moments.append((np.full(len(part), np.nan),) * 2)
-            mean, variance = (np.stack(a, 1) for a in zip(*moments, strict=True))
-            yield rows, mean, variance
+    def _described(self, columns: tuple[int, ...]) -> Iterator[tuple[slice, list[Array]]]:
+        """What `_describe` says of the columns, at all nodes at once or in batches."""
+        if all(j in self.described for j in columns):
+            return iter([(slice(None), [self.described[j] for j in columns])])
+        likelihood = self.model.likelihood
+        return _decoder(self.model, lambda parameters: [_describe(likelihood, parameters, j) for j in columns])(self.nodes)
+
+    def _moments(self) -> Iterator[tuple[Array, Array, Array]]:
+        """Weights (b,), and means and variances (b, m) of the missing columns given each node."""
+        kinds = [self.model.likelihood.kind(j) for j in self.missing]
+        for rows, columns in self._described(self.missing):
+            moments = np.empty((2, len(self.weights[rows]), len(kinds)))
+            for i, (kind, values) in enumerate(zip(kinds, columns, strict=True)):
+                moments[0, :, i], moments[1, :, i] = _moments(kind, np.asarray(values))
+            yield self.weights[rows], moments[0], moments[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,9 +201,9 @@ class DiscreteColumn:
         Probability of each code 0, …, k-1.
     """
 
-    probabilities: np.ndarray
+    probabilities: Array
 
-    def sample(self, num_samples: int, seed=None) -> np.ndarray:
+    def sample(self, num_samples: int, seed: Seed = None) -> Array:
         """Draw codes, shape (s, 1)."""
         rng, p = np.random.default_rng(seed), self.probabilities
         return rng.choice(len(p), (num_samples, 1), p=p / p.sum()).astype(float)
@@ -205,38 +222,38 @@ class NormalColumn:
     weights, loc, scale : numpy.ndarray, shape (g,)
     """
 
-    weights: np.ndarray
-    loc: np.ndarray
-    scale: np.ndarray
+    weights: Array
+    loc: Array
+    scale: Array
 
     @property
-    def mean(self) -> np.ndarray:
+    def mean(self) -> Array:
         """Mean, shape (1,)."""
         return np.array([self.weights @ self.loc])
 
     @property
-    def std(self) -> np.ndarray:
+    def std(self) -> Array:
         """Standard deviation, shape (1,)."""
         return np.sqrt([self.weights @ (self.scale**2 + (self.loc - self.mean) ** 2)])
 
-    def sample(self, num_samples: int, seed=None) -> np.ndarray:
+    def sample(self, num_samples: int, seed: Seed = None) -> Array:
         """Draw values, shape (s, 1)."""
         rng = np.random.default_rng(seed)
         k = rng.choice(len(self.weights), num_samples, p=self.weights)
         return (self.loc[k] + self.scale[k] * rng.standard_normal(num_samples))[:, None]
 
-    def pdf(self, x) -> np.ndarray:
+    def pdf(self, x: ArrayLike) -> Array:
         """Density at ``x``, any shape, summed over all nodes."""
-        return self._sum(x)[1]
+        return self.sums(x)[1]
 
     prob = pdf
 
-    def cdf(self, x) -> np.ndarray:
+    def cdf(self, x: ArrayLike) -> Array:
         """Cumulative distribution function at ``x``, any shape."""
         knots = self._spline.x
         return np.clip(self._spline(np.clip(x, knots[0], knots[-1])), 0.0, 1.0)
 
-    def ppf(self, q) -> np.ndarray:
+    def ppf(self, q: ArrayLike) -> Array:
         """Quantiles at levels ``q`` in [0, 1], any shape; 0 and 1 give the ends of the support."""
         q, spline = np.asarray(q, float), self._spline
         if not ((q >= 0) & (q <= 1)).all():
@@ -249,13 +266,15 @@ class NormalColumn:
             low, high = np.where(too_low, middle, low), np.where(too_low, high, middle)
         return 0.5 * (low + high)
 
-    def _sum(self, x) -> tuple[np.ndarray, np.ndarray]:
-        """Distribution function and density, exact but for tails beyond 6.5 scales (4e-11)."""
+    def sums(self, x: ArrayLike) -> Array:
+        """Distribution function and density at ``x``, shape (2, ...), summed over all nodes.
+
+        They are exact but for tails beyond 6.5 scales (4e-11).
+        """
         flat, inverse = np.unique(np.asarray(x, float), return_inverse=True)
-        total, order = np.zeros((2, flat.size)), np.argsort(self.loc)
-        for start in range(0, len(order), 1024):
-            k = order[start : start + 1024]
-            weights, loc, scale = self.weights[k], self.loc[k], self.scale[k]
+        total = np.zeros((2, flat.size))
+        for start in range(0, self.loc.size, 1024):
+            weights, loc, scale = self._by_loc[:, start : start + 1024]
             first = np.searchsorted(flat, (loc - 6.5 * scale).min())
             last = np.searchsorted(flat, (loc + 6.5 * scale).max())
             total[0, last:] += weights.sum()
@@ -263,22 +282,25 @@ class NormalColumn:
                 rows = slice(i, min(i + 1024, last))
                 scaled = (flat[rows, None] - loc) / scale
                 total[0, rows] += ndtr(scaled) @ weights
-                total[1, rows] += np.exp(-0.5 * (scaled**2 + _LOG_2PI)) @ (weights / scale)
-        return tuple(total[:, inverse.ravel()].reshape(2, *np.shape(x)))
+                total[1, rows] += np.exp(-0.5 * (scaled**2 + LOG_2PI)) @ (weights / scale)
+        return total[:, inverse.ravel()].reshape(2, *np.shape(x))
+
+    @cached_property
+    def _by_loc(self) -> Array:
+        return np.stack([self.weights, self.loc, self.scale])[:, np.argsort(self.loc)]
 
     @cached_property
     def _spline(self) -> CubicHermiteSpline:
         low, high = (self.loc - 8 * self.scale).min(), (self.loc + 8 * self.scale).max()
-        order = np.argsort(self.loc)
-        ranks = np.searchsorted(np.cumsum(self.weights[order]), np.linspace(0, 1, 33)[1:-1])
-        starts = self.loc[order][np.minimum(ranks, len(order) - 1)]
-        x = np.unique(np.concatenate([np.linspace(low, high, 33), starts]))
-        F, f = self._sum(x)
+        weights, loc, _ = self._by_loc
+        ranks = np.searchsorted(np.cumsum(weights), np.linspace(0, 1, 33)[1:-1])
+        x = np.unique(np.concatenate([np.linspace(low, high, 33), loc[np.minimum(ranks, len(loc) - 1)]]))
+        F, f = self.sums(x)
         active = np.ones(len(x) - 1, bool)
         while active.any():
             spline, todo = _monotone(x, F, f), np.flatnonzero(active)
             middle = 0.5 * (x[todo] + x[todo + 1])
-            F_middle, f_middle = self._sum(middle)
+            F_middle, f_middle = self.sums(middle)
             rough = (np.abs(spline(middle) - F_middle) > 5e-7) | (np.diff(F)[todo] > 0.01)
             rough &= x[todo + 1] - x[todo] > 1e-12 * (high - low)
             x, F = np.insert(x, todo + 1, middle), np.insert(F, todo + 1, F_middle)
@@ -295,151 +317,153 @@ class NormalColumn:
 class _Grid:
     """A uniform grid of square cells over the latent space, kept only where γ matters."""
 
-    def __init__(self, model, row, reach, max_nodes):
-        self.model, self.row, self.reach, self.max_nodes = model, row, reach, max_nodes
-        self.cells = _CELLS[model.latent_dim]  # along each dimension
-        axes = np.meshgrid(*[np.arange(self.cells)] * model.latent_dim, indexing="ij")
-        self.index = np.stack(axes, -1).reshape(-1, model.latent_dim)
-        self.log_gamma = self._evaluate()
+    def __init__(self, model: models.LatentVariableModel, row: Array, max_nodes: int) -> None:
+        self.model, self.dimensions, self.max_nodes = model, model.latent_dim, max_nodes
+        self.missing = tuple(int(j) for j in np.flatnonzero(np.isnan(row)))
+        self.compared = self.missing[:: max(1, -(-len(self.missing) // 8))]
 
-    @property
-    def nodes(self):
-        """Centres of the cells (g, l)."""
-        return (self.index + 0.5) * (2 * self.reach / self.cells) - self.reach
+        def read(parameters: Parameters) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            described = [_describe(model.likelihood, parameters, j) for j in self.compared]
+            return _log_likelihood(model.likelihood, parameters, row), described
 
-    @property
-    def log_masses(self):
-        """Log of γ times the volume of each cell (g,)."""
-        return self.log_gamma + self.model.latent_dim * np.log(2 * self.reach / self.cells)
+        self.decode = _decoder(model, read)
 
-    @property
-    def log_evidence(self):
-        total = logsumexp(self.log_masses)
-        if not np.isfinite(total):
-            raise RuntimeError(
-                "The decoder gives the observed values no finite density anywhere; check its "
-                "outputs for NaN and the observed values for their units."
-            )
-        return total
+    def cover(self, reach: float) -> float:
+        """Lay the first grid over [-reach, reach] in each dimension; return the mass at its border."""
+        self.reach, self.cells, self.is_first = reach, _CELLS[self.dimensions], True
+        self._evaluate(np.indices((self.cells,) * self.dimensions).reshape(self.dimensions, -1).T)
+        return self.weights[((self.index == 0) | (self.index == self.cells - 1)).any(1)].sum()
 
-    @property
-    def border_mass(self):
-        """Share of the evidence in the outermost cells."""
-        outermost = ((self.index == 0) | (self.index == self.cells - 1)).any(1)
-        return np.exp(logsumexp(self.log_masses[outermost]) - self.log_evidence)
+    def may_hide_a_peak(self) -> bool:
+        """Whether this is the first grid, and γ falls steeply from a peak of its to the cells around."""
+        if not self.is_first:
+            return False
+        field = self.log_gamma.reshape((self.cells,) * self.dimensions)
+        highest, lowest = ndimage.maximum_filter(field, 3), ndimage.minimum_filter(field, 3)
+        return bool((highest - lowest)[(field == highest) & (field > field.max() - 40)].max() > 3)
 
-    def refine(self):
+    def deviation(self) -> float:
+        """How far the sets of every second node in each dimension are from all nodes."""
+        result, num = self.result(), 2**self.dimensions
+        part = (self.index[self.kept] % 2) @ 2 ** np.arange(self.dimensions)
+        shares = np.bincount(part, result.weights, num)
+        if not shares.all():
+            return np.inf
+        parts = [(part == k, result.weights[part == k] / share) for k, share in enumerate(shares)]
+        deviations = [np.abs(np.log(num * shares)).max()]
+        for j, values in result.described.items():
+            kind, unit = self.model.likelihood.kind(j), 1.0
+            if isinstance(kind, Normal):
+                whole = NormalColumn(result.weights, *values.T)
+                points = whole.mean + whole.std * np.linspace(-4, 4, 33)
+                found = np.array([NormalColumn(weights, *values[rows].T).sums(points)[0] for rows, weights in parts])
+            else:
+                found = np.array([weights @ values[rows] for rows, weights in parts])
+                unit = (kind.is_number and values.std()) or 1.0
+            deviations.append(np.abs(found - shares @ found).max() / unit)
+        return float(np.nan_to_num(deviations).max())  # NaN is a mean that does not exist
+
+    def refine(self) -> None:
         """Halve the cells in which γ is not negligible, and their neighbours."""
-        dimensions = self.index.shape[1]
         # A peak may be narrower than a cell of the first grid, so only hopeless cells go there.
-        depth = 40.0 if self.cells == _CELLS[dimensions] else 25.0
-        kept = self.index[self.log_gamma > self.log_gamma.max() - depth]
-        steps = itertools.product([-1, 0, 1], repeat=dimensions)
-        around = np.unique(np.concatenate([self._keys(kept + step) for step in steps]))
-        around = around[around >= 0]
-        halves = np.array(list(itertools.product([0, 1], repeat=dimensions)))
-        if len(around) * len(halves) > self.max_nodes:
+        index = self.index[self.log_gamma > self.log_gamma.max() - (40 if self.is_first else 25)]
+        shape = (self.cells,) * self.dimensions
+        for step in np.eye(self.dimensions, dtype=int):
+            near = np.concatenate([index - step, index, index + step]).clip(0, self.cells - 1)
+            keys = np.sort(np.ravel_multi_index(tuple(near.T), shape))  # np.unique takes thirty times as long
+            index = np.stack(np.unravel_index(keys[np.diff(keys, prepend=-1) > 0], shape), 1)
+        halves = np.indices((2,) * self.dimensions).reshape(self.dimensions, -1).T
+        if len(index) * len(halves) > self.max_nodes:
             raise RuntimeError(
                 f"quadrature did not reach its tolerance with {self.max_nodes} nodes; raise "
                 "max_nodes or tolerance. Decoders with very small scales need more nodes."
             )
-        index = np.stack(np.unravel_index(around, (self.cells,) * dimensions), -1)
-        self.index = (2 * index[:, None] + halves).reshape(-1, dimensions)
-        self.cells *= 2
-        self.log_gamma = self._evaluate()
+        self.cells, self.is_first = 2 * self.cells, False
+        self._evaluate((2 * index[:, None] + halves).reshape(-1, self.dimensions))
 
-    def _keys(self, index):
-        """One number for each cell; -1 outside the grid."""
-        inside = ((index >= 0) & (index < self.cells)).all(1)
-        shape = (self.cells,) * index.shape[1]
-        return np.where(inside, np.ravel_multi_index(index.T, shape, mode="clip"), -1)
+    def _evaluate(self, index: NDArray[np.int64]) -> None:
+        """Log γ and mass of the cells, and what the decoder says of the compared columns there."""
+        side = 2 * self.reach / self.cells
+        self.index, self.nodes = index, (index + 0.5) * side - self.reach
+        outputs = [output for _, output in self.decode(self.nodes)]
+        log_likelihood, self.described = tf.nest.map_structure(lambda *batches: np.concatenate(batches), *outputs)
+        self.log_gamma = log_likelihood - 0.5 * (self.nodes**2).sum(1) - 0.5 * self.dimensions * LOG_2PI
+        highest = self.log_gamma.max()
+        masses = np.exp(self.log_gamma - highest) * side**self.dimensions
+        self.log_evidence = float(highest + np.log(masses.sum()))
+        if not np.isfinite(self.log_evidence):
+            raise RuntimeError(
+                "The decoder gives the observed values no finite density anywhere; check its "
+                "outputs for NaN and the observed values for their units."
+            )
+        self.weights = masses / masses.sum()
+        ascending = np.sort(self.weights)
+        self.kept = self.weights >= ascending[np.searchsorted(np.cumsum(ascending), _PRUNED)]
 
-    def result(self, missing):
+    def result(self) -> LatentQuadrature:
         """Return the nodes that carry mass."""
-        weights = np.exp(self.log_masses - self.log_evidence)
-        order = np.argsort(weights)
-        kept = np.sort(order[np.cumsum(weights[order]) > _PRUNED])
-        weights = weights[kept] / weights[kept].sum()
-        return LatentQuadrature(self.nodes[kept], weights, float(self.log_evidence), missing, self.model)
-
-    def _evaluate(self):
-        """Log γ at the centres (g,)."""
-        nodes = self.nodes
-        log_gamma = -0.5 * (nodes**2).sum(1) - 0.5 * self.model.latent_dim * _LOG_2PI
-        columns = np.flatnonzero(~np.isnan(self.row))
-        for rows, parameters in _decoded(self.model, nodes):
-            log_gamma[rows] += self._log_likelihood(parameters, columns)
-        return log_gamma
-
-    def _log_likelihood(self, parameters, columns):
-        """Log p(x_o | z) of decoded nodes (b,), Normal columns in float64."""
-        likelihood, others, total = self.model.likelihood, None, 0.0
-        for j in columns:
-            if isinstance(likelihood.kind(j), Normal):
-                loc, scale = _column(likelihood, parameters, j)[1].T
-                total = total - 0.5 * (((self.row[j] - loc) / scale) ** 2 + _LOG_2PI) - np.log(scale)
-            else:
-                if others is None:
-                    row = tf.constant(np.nan_to_num(self.row)[None], tf.float32)
-                    others = np.asarray(likelihood.log_prob(parameters, row), float)
-                total = total + others[:, j]
-        return total
+        nodes, weights = self.nodes[self.kept], self.weights[self.kept]
+        described = {j: values[self.kept] for j, values in zip(self.compared, self.described, strict=True)}
+        return LatentQuadrature(nodes, weights / weights.sum(), self.log_evidence, self.missing, self.model, described)
 
 
-def _decoded(model, nodes) -> Iterator[tuple[slice, Any]]:
-    """Decode nodes in batches of one shape, so that nothing is traced twice."""
-    size = 2 ** int(np.clip(np.log2(2**22 / _width(model)), 8, 15))
-    for start in range(0, len(nodes), size):
-        part = nodes[start : start + size]
-        padded = np.zeros((size, nodes.shape[1]), np.float32)
-        padded[: len(part)] = part
-        parameters = model.decode(tf.constant(padded))
-        yield (
-            slice(start, start + len(part)),
-            tf.nest.map_structure(lambda a, n=len(part): a[:n], parameters),
-        )
+def _decoder(
+    model: models.LatentVariableModel, read: Callable[[Parameters], Any]
+) -> Callable[[Array], Iterator[tuple[slice, Any]]]:
+    """Compile what is read off the parameters at nodes (g, l), in batches of one shape."""
+    size = 2 ** int(np.clip(np.log2(2**22 / models.num_features(model)), 8, 13))
+    compiled = tf.function(lambda z: read(model.decode(z)), autograph=False)
+
+    def batches(nodes: Array) -> Iterator[tuple[slice, Any]]:
+        for start in range(0, len(nodes), size):
+            part = nodes[start : start + size]
+            padded = np.zeros((size, nodes.shape[1]), np.float32)
+            padded[: len(part)] = part
+            outputs = compiled(tf.constant(padded))
+            yield slice(start, start + len(part)), tf.nest.map_structure(lambda a, n=len(part): a[:n], outputs)
+
+    return batches
 
 
-def _width(model) -> int:
-    """Number of columns, d."""
-    parameters = model.decode(tf.zeros((1, model.latent_dim)))
-    return int(model.likelihood.mean(parameters).shape[-1])
+def _log_likelihood(likelihood: Likelihood, parameters: Parameters, row: Array) -> tf.Tensor:
+    """log p(x_o | z) of decoded nodes (b,) in float64, in which Normal columns are computed."""
+    observed = np.flatnonzero(~np.isnan(row)).tolist()
+    normal = [j for j in observed if isinstance(likelihood.kind(j), Normal)]
+    others = [j for j in observed if j not in normal]
+    total = tf.zeros(tf.shape(tf.nest.flatten(parameters)[0])[:1], tf.float64)
+    if normal:
+        parts = zip(*(likelihood.part(parameters, j)[1] for j in normal), strict=True)
+        loc, scale = (tf.cast(tf.concat(part, 1), tf.float64) for part in parts)
+        total -= tf.reduce_sum(0.5 * (((row[normal] - loc) / scale) ** 2 + LOG_2PI) + tf.math.log(scale), 1)
+    if others:
+        log_prob = likelihood.log_prob(parameters, tf.constant(np.nan_to_num(row)[None], tf.float32))
+        total += tf.reduce_sum(tf.cast(tf.gather(log_prob, others, axis=1), tf.float64), 1)
+    return total
 
 
-def _column(likelihood, parameters, j) -> tuple[Any, np.ndarray]:
-    """Kind of column ``j``, and its (loc, scale) or probabilities in float64, shape (b, ·)."""
-    kind, i = likelihood.kind(j), j
-    if isinstance(likelihood, Columns):
-        groups = zip(parameters, likelihood._groups, strict=True)
-        parameters, i = next((part, own.index(j)) for part, (_, own) in groups if j in own)
+def _describe(likelihood: Likelihood, parameters: Parameters, j: int) -> tf.Tensor:
+    """Location and scale, probabilities or mean of column ``j`` at decoded nodes (b, k), in float64."""
+    kind, part = likelihood.part(parameters, j)
     if isinstance(kind, Normal):
-        return kind, np.stack([np.asarray(a[:, i], float) for a in parameters], 1)
+        return tf.cast(tf.concat(part, 1), tf.float64)
     if isinstance(kind, Bernoulli):
-        logit = np.asarray(parameters[:, i], float)
-        return kind, np.stack([expit(-logit), expit(logit)], 1)
+        logit = tf.cast(part, tf.float64)
+        return tf.sigmoid(tf.concat([-logit, logit], 1))
     if isinstance(kind, Categorical):
-        return kind, softmax(np.asarray(parameters, float), axis=1)
-    raise ValueError(f"Column {j} has a likelihood with no exact conditional here: {kind!r}.")
+        return tf.nn.softmax(tf.cast(part, tf.float64))
+    return tf.cast(kind.mean(part), tf.float64)
 
 
-def _evenly(columns, num):
-    """At most ``num`` of the columns, evenly spread."""
-    return columns[:: max(1, -(-len(columns) // num))]
+def _moments(kind: Likelihood, values: Array) -> tuple[ArrayLike, ArrayLike]:
+    """Mean and variance (b,) from what `_describe` says; NaN where there is none, or none is known."""
+    if isinstance(kind, Normal):
+        return values[:, 0], values[:, 1] ** 2
+    if isinstance(kind, Bernoulli):
+        return values[:, 1], values[:, 0] * values[:, 1]
+    return values[:, 0] if kind.has_mean else np.nan, np.nan
 
 
-def _check_points(result, j):
-    column = result.column(j)
-    if isinstance(column, DiscreteColumn):
-        return None
-    return column.mean + column.std * np.linspace(-4, 4, 33)
-
-
-def _check_values(result, j, points):
-    column = result.column(j)
-    return column.probabilities if points is None else column._sum(points)[0]
-
-
-def _monotone(x, F, f) -> CubicHermiteSpline:
+def _monotone(x: Array, F: Array, f: Array) -> CubicHermiteSpline:
     # A slope of at most 3 times the neighbouring secants keeps a cubic monotone
     # (Fritsch and Carlson, 1980).
     secant = np.diff(F) / np.diff(x)
