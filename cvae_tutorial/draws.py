@@ -192,8 +192,7 @@ class ConditionalDraws:
             index.append((i, names[j]))
         columns = ["mean", "sd", "5%", "50%", "95%", "acceptance", "r_hat", "ess_bulk",
                    "importance_ess", "pareto_k"]
-        index = pd.MultiIndex.from_tuples(index, names=["row", "column"])
-        frame = pd.DataFrame(lines, columns=columns, index=index)
+        frame = pd.DataFrame(lines, columns=columns, index=pd.MultiIndex.from_tuples(index, names=["row", "column"]))
         frame = frame.droplevel("row") if self.evidence.single else frame
         frame.attrs = {**self._costs, "seconds": self.seconds}
         return frame

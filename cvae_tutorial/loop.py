@@ -103,12 +103,13 @@ def run(
             first = last
         parts.append(functions.finish(table, (pair, len(pieces)), kept, num_samples))
     bar.end()
-    columns = list(zip(*parts, strict=True))
-    draws, acceptance, chains, log_weights, arrived = (
-        None if column[0] is None else np.concatenate(column) for column in columns[:5]
+    draws, acceptance, chains, log_weights, arrived, calls = zip(*parts, strict=True)
+    encoder_calls, decoder_calls = np.sum(calls, axis=0).astype(int).tolist()
+    return Result(
+        np.concatenate(draws), np.concatenate(acceptance), None if chains[0] is None else np.concatenate(chains),
+        None if log_weights[0] is None else np.concatenate(log_weights), encoder_calls, decoder_calls,
+        np.concatenate(arrived),
     )
-    encoder_calls, decoder_calls = np.sum(columns[5], axis=0).astype(int).tolist()
-    return Result(draws, acceptance, chains, log_weights, encoder_calls, decoder_calls, arrived)
 
 
 def sizes(total: int, most: int) -> list[int]:
@@ -239,18 +240,17 @@ class Compiled:
             sent = tf.cast(tf.stack([info.encoder_calls, info.decoder_calls]), tf.int64)
             return step + 1, shaped_like(new, state), acceptance, calls + sent
 
-        def keep_one(k, step, *carried):
-            *carried, kept = carried
+        def keep_one(k, step, state, acceptance, calls, kept):
             last = step + thin
 
             def goes_on(step, state, *_):
                 done = settling & tf.reduce_all(kernel.ready(state)) if self.settles else False
                 return (step < last) & tf.logical_not(done)
 
-            _, *carried = tf.while_loop(goes_on, one_step, (step, *carried))
-            shown = tf.nest.flatten(getattr(carried[0], kernel.keeps))
+            _, state, acceptance, calls = tf.while_loop(goes_on, one_step, (step, state, acceptance, calls))
+            shown = tf.nest.flatten(getattr(state, kernel.keeps))
             kept = [array.write(k, value) for array, value in zip(kept, shown, strict=True)]
-            return k + 1, last, *carried, kept
+            return k + 1, last, state, acceptance, calls, kept
 
         shown = getattr(state, kernel.keeps)
         kept = [tf.TensorArray(a.dtype, num_kept, element_shape=a.shape) for a in tf.nest.flatten(shown)]

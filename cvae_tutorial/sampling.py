@@ -108,18 +108,19 @@ def sample_conditional(
     filled, plan = sampler.plan(num_samples)
     _check_size(plan, num_rows, num_samples, num_features, model.latent_dim)
     holes = np.flatnonzero(~evidence.observed.all(axis=1))
+    begin = None
     if start is not None:
         if not sampler.accepts_start:
             raise ValueError(f"{type(sampler).__name__} starts from the prior: leave start out")
-        start = _checked_start(start, num_rows, plan.num_chains * plan.num_encoders, evidence)
-        start = start[holes] if len(start) > 1 else start
+        begin = _checked_start(start, num_rows, plan.num_chains * plan.num_encoders, evidence)
+        begin = begin[holes] if len(begin) > 1 else begin
 
     values = np.repeat(evidence.values[:, None], num_samples, axis=1)
     acceptance, arrived = np.full(num_rows, np.nan), np.ones(num_rows, bool)
     chains = log_weights = None
     calls = (0, 0)
     if len(holes):
-        result = loop.run(model, sampler, num_samples, evidence, holes, int(seed), start, progress, float(max_memory))
+        result = loop.run(model, sampler, num_samples, evidence, holes, int(seed), begin, progress, float(max_memory))
         values[holes] = np.where(evidence.observed[holes, None], values[holes], result.draws)
         acceptance[holes], arrived[holes] = result.acceptance, result.arrived
         if result.chains is not None:
@@ -231,7 +232,7 @@ def _check_size(plan: Plan, num_rows, num_samples, num_features, latent_dim):
         )
 
 
-def _checked_start(start, num_rows, count, evidence):
+def _checked_start(start, num_rows, count, evidence) -> np.ndarray:
     start = np.asarray(start, float)
     start = start[None] if start.ndim == 2 else start
     num_features = evidence.values.shape[1]

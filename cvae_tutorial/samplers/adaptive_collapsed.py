@@ -32,6 +32,8 @@ class AdaptiveCollapsed(Chain):
         Completions drawn from the marginal p(x_m) that stand at the start of each chain's history.
         With probability epsilon the encoder reads one of these, so that a mode which the chain has
         not yet seen keeps being proposed. 0 is the published algorithm.
+    num_chains, warmup, thin : int, optional
+        Of the run, see `Chain`: 500 steps of warm-up and 50 for each of 4 draws of a chain.
 
     References
     ----------

@@ -265,17 +265,19 @@ class Weighted(Sampler):
 
     Parameters
     ----------
+    oversampling : int
+        Proposals for each draw asked for.
     num_chains : int, optional
         Independent groups of proposals per row.
     num_steps : int, optional
         Steps, each of which adds its particles to the pool.
     """
 
+    oversampling: int = field(default=40, kw_only=True)
     num_steps: int | None = field(default=None, kw_only=True)
 
     keeps: ClassVar[str] = "particles"
     default_steps: ClassVar[int] = 1
-    oversampling: ClassVar[int] = 40
 
     @property
     @abstractmethod
@@ -334,8 +336,9 @@ def untested(tensor):
     return tf.fill(tf.shape(tensor)[:2], math.nan)
 
 
-def draw_normal(loc, scale, seed):
-    """One draw from N(loc, scale²), (n, C, l)."""
+def draw_normal(moments, seed):
+    """One draw from N(loc, scale²) (n, C, l), for ``moments`` (loc, scale)."""
+    loc, scale = moments
     return loc + scale * seed.normal(tf.shape(loc)[1:])
 
 

@@ -37,7 +37,7 @@ def propose(target, x, num_prior, seed):
         proposal = log_prior(z)
     else:
         loc, scale = target.encode(x)
-        z = tf.concat([draw_normal(loc, scale, of_encoders), z], axis=2)
+        z = tf.concat([draw_normal((loc, scale), of_encoders), z], axis=2)
         proposal = log_mixture(z, loc, scale, num_prior)
     flat = tf.reshape(z, tf.stack([num_rows, -1, target.latent_dim]))
     parameters = target.decode(flat)
@@ -76,8 +76,8 @@ class Importance(Weighted):
         the prior alone, and the weight is p(x_o | z).
     num_prior : int
         Prior components R of the proposal, each drawn from once per step.
-    oversampling : int
-        Proposals for each draw asked for.
+    oversampling, num_chains, num_steps : int, optional
+        Of the run, see `Weighted`: 40 proposals for each draw, one step.
 
     References
     ----------
@@ -87,7 +87,6 @@ class Importance(Weighted):
 
     num_encoders: int = 0
     num_prior: int = 100
-    oversampling: int = 40
 
     def __post_init__(self):
         super().__post_init__()

@@ -35,8 +35,8 @@ class LAIR(Weighted):
         Split the K completions into groups of this size, dealt out anew at every step. The mixture
         and the resampling stay inside a group, so the weights cost O(K group_size) instead of
         O(K²). By default one group.
-    oversampling : int
-        Proposals for each draw asked for.
+    oversampling, num_chains, num_steps : int, optional
+        Of the run, see `Weighted`: 40 proposals for each draw, 20 steps.
 
     References
     ----------
@@ -47,7 +47,6 @@ class LAIR(Weighted):
     num_proposals: int | None = None
     num_prior: int | None = None
     group_size: int | None = None
-    oversampling: int = 40
 
     default_steps = 20
 
@@ -72,13 +71,13 @@ class LAIR(Weighted):
         return sampler, plan._replace(num_encoders=proposals, num_prior=sampler.num_particles - proposals)
 
     def kernel(self):
-        kernel = super().kernel()  # the plan holds K and R, too
-        return kernel if self.group_size else replace(kernel, num_proposals=None, num_prior=None)
+        free = self if self.group_size else replace(self, num_proposals=None, num_prior=None)  # the plan holds K and R
+        return Weighted.kernel(free)
 
     @property
     def num_particles(self):
-        groups = self.num_proposals // self.group_size if self.group_size else 1
-        return self.num_proposals + groups * self.num_prior
+        proposals, prior = self.num_proposals or 0, self.num_prior or 0
+        return proposals + prior * (proposals // self.group_size if self.group_size else 1)
 
     class State(NamedTuple):
         x: Any  # completions (n, C, K, d)

@@ -23,7 +23,7 @@ def begin(target, plan, seed, start):
     """Complete the row (from the prior, or ``start``) and draw z from the encoder."""
     of_x, of_z = seed.split()
     x = target.complete(plan.num_chains, of_x, start)
-    z = draw_normal(*target.encode(x), of_z)
+    z = draw_normal(target.encode(x), of_z)
     return State(x, z, target.decode(z), tf.constant(0))
 
 
@@ -49,6 +49,8 @@ class MetropolisWithinGibbs(Chain):
     pseudo_gibbs_steps : int, optional
         Steps at the start that accept every move, to leave a poor first guess: 20, or the whole of
         a shorter warm-up. They must be part of the warm-up.
+    num_chains, warmup, thin : int, optional
+        Of the run, see `Chain`: 500 steps of warm-up and 50 for each of 10 draws of a chain.
 
     References
     ----------
@@ -75,7 +77,7 @@ class MetropolisWithinGibbs(Chain):
         of_z, of_test, of_x = seed.split(3)
         # 1. Propose z' ~ q(z | x_o, x_m).
         loc, scale = target.encode(state.x)
-        z = draw_normal(loc, scale, of_z)
+        z = draw_normal((loc, scale), of_z)
         parameters = target.decode(z)
         # 2. Accept it by the Metropolis-Hastings ratio at the current x = (x_o, x_m).
         log_ratio = log_acceptance_ratio(target, state, z, parameters, loc, scale)

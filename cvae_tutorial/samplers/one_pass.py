@@ -15,6 +15,11 @@ class OnePass(Chain):
     It is one step of `PseudoGibbs`, started from the marginal and stopped at once, without the
     decoder's spread. It has no stationary distribution and does not sample p(x_m | x_o).
 
+    Parameters
+    ----------
+    num_chains : int, optional
+        One for each draw by default.
+
     References
     ----------
     "Sampling conditional distributions with a trained variational autoencoder", blog note, 2018.
@@ -30,6 +35,6 @@ class OnePass(Chain):
         return self.State(target.complete(plan.num_chains, seed, start))
 
     def step(self, target, state, seed):
-        z = draw_normal(*target.encode(state.x), seed)
+        z = draw_normal(target.encode(state.x), seed)
         x = target.clamp(target.model.likelihood.mean(target.decode(z)))
         return self.State(x), Info(untested(z), count(z), count(z))

@@ -17,6 +17,11 @@ class PseudoGibbs(Chain):
     The acceptance it reports is what the Metropolis test of `MetropolisWithinGibbs` *would* have
     been: far below 1, its moves are not moves of the target, and the draws are biased.
 
+    Parameters
+    ----------
+    num_chains, warmup, thin : int, optional
+        Of the run, see `Chain`: 100 steps of warm-up and 5 for each of 10 draws of a chain.
+
     References
     ----------
     Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation and approximate inference in
@@ -33,7 +38,7 @@ class PseudoGibbs(Chain):
         of_z, of_x, of_test = seed.split(3)
         # 1. z ~ q(z | x_o, x_m)
         loc, scale = target.encode(state.x)
-        z = draw_normal(loc, scale, of_z)
+        z = draw_normal((loc, scale), of_z)
         parameters = target.decode(z)
         # 2. x_m ~ p(x_m | z)
         x = target.impute(parameters, of_x)

@@ -27,6 +27,8 @@ class TemperedSMC(Population):
     ess_share : float
         The effective sample size to which one step may reduce the population, as a share of it. It
         sets the temperatures, for each row by itself.
+    num_chains, warmup, thin : int, optional
+        Of the run, see `Population`: one member for each draw, 200 at the least; 4 steps of warm-up.
 
     References
     ----------
