@@ -72,10 +72,12 @@ def run(
     floats = filled.memory(Target(model, values, observed), plan)
     piece = plan.num_chains
     if not sampler.coupled and piece * floats > PIECE:
-        piece = min(piece, AT_ONCE * max(1, int(PIECE / floats / AT_ONCE)))
+        piece = max(1, int(PIECE / floats))
+        piece -= piece % AT_ONCE if piece > AT_ONCE else 0
     # A processor computes many numbers at once and the last few of a tensor one by one, which rounds
     # otherwise. Rows are cut where that makes no difference, and draws decoded in sixteens.
-    unit = min(AT_ONCE // math.gcd(AT_ONCE, piece, plan.num_chains), len(rows))
+    together = math.gcd(piece, plan.num_chains) * math.gcd(plan.num_encoders, plan.num_encoders + plan.num_prior)
+    unit = min(AT_ONCE // math.gcd(AT_ONCE, together), len(rows))
     needed = 4 * unit * piece * floats / 2**30
     if needed > max_memory:
         raise ValueError(

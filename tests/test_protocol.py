@@ -54,9 +54,9 @@ def test_a_sampler_of_ones_own_is_exact_and_diagnosed():
     error = (draws.values[:, 1:].mean(0) - exact.mean) / exact.std * np.sqrt(2_000)
     assert (np.abs(error) < 4).all() and draws.values[:, 1:].std(0) == pytest.approx(exact.std, rel=0.1)
     assert 0.3 < draws.acceptance[0] < 0.9 and draws.r_hat[0, 1:].max() < 1.05
-    assert draws.decoder_calls == 2 * 200 * (50 + draws.method.thin * 20) and draws.encoder_calls == 0
+    assert draws.decoder_calls == 2 * 208 * (50 + draws.method.thin * 20) and draws.encoder_calls == 0
     with pytest.raises(ValueError, match="Independence starts from the prior"):
-        draw(Independence(), start=np.zeros((200, 3)))
+        draw(Independence(), start=np.zeros((208, 3)))
 
 
 def test_settings_of_the_run_belong_to_the_method():

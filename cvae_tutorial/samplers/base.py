@@ -210,7 +210,7 @@ class Chain(Sampler):
     Parameters
     ----------
     num_chains : int, optional
-        Chains C per row.
+        Chains C per row. By default one for every few draws, in sixteens.
     warmup, thin : int, optional
         Steps before the first kept state, and steps for each kept state.
     """
@@ -225,8 +225,8 @@ class Chain(Sampler):
     def plan(self, num_samples):
         per_chain, thin = self.draws_per_chain, self.thin
         warmup = self.default_warmup if self.warmup is None else self.warmup
-        least = 4 if per_chain > 1 else 1
-        chains = self.num_chains or max(least, math.ceil(num_samples / per_chain))
+        several = num_samples if per_chain == 1 else max(4, in_sixteens(math.ceil(num_samples / per_chain)))
+        chains = self.num_chains or several
         keep = math.ceil(num_samples / chains)
         if per_chain > 1:
             # At least 100 kept states, so that R-hat means something for a handful of draws too.
@@ -241,6 +241,11 @@ class Chain(Sampler):
 
     def memory(self, target, plan):
         return super().memory(target, plan) + plan.num_kept * target.num_features
+
+
+def in_sixteens(number: int) -> int:
+    """Round a number above 16 up to a multiple of 16, as many as a processor computes at once."""
+    return number if number <= 16 else 16 * math.ceil(number / 16)
 
 
 LEAST_STATES = 20  # of a chain: with fewer, its effective sample size is an artefact
@@ -317,7 +322,7 @@ class Population(Sampler):
     min_chains: ClassVar[int] = 200  # fewer members say too little about the shape of the target
 
     def plan(self, num_samples):
-        chains = self.num_chains or 16 * math.ceil(max(num_samples, self.min_chains) / 16)
+        chains = self.num_chains or in_sixteens(max(num_samples, self.min_chains))
         warmup = self.default_warmup if self.warmup is None else self.warmup
         sampler = replace(self, num_chains=chains, warmup=warmup, thin=self.thin or 1)
         return sampler, Plan(chains, warmup, math.ceil(num_samples / chains), sampler.thin)
