@@ -167,6 +167,19 @@ class Likelihood(ABC):
         return cls(**config)
 
 
+def output_shapes(outputs: Any) -> Any:
+    """Return the shapes of one row of a network's outputs, in their structure."""
+    return tf.nest.map_structure(lambda output: tuple(output.shape[1:]), outputs)
+
+
+def _tensors(outputs: Any, num: int, needed: str, remedy: str = "") -> Sequence[tf.Tensor]:
+    """Return a decoder's outputs if they are ``num`` tensors of one width."""
+    parts = outputs if isinstance(outputs, list | tuple) else [outputs]
+    if len(parts) != num or any(map(tf.nest.is_nested, parts)) or len({part.shape[-1] for part in parts}) > 1:
+        raise ValueError(f"{needed}, got {len(parts)}: {output_shapes(outputs)}{remedy}")
+    return parts
+
+
 def log_normal(x: Any, loc: Any, scale: Any) -> tf.Tensor:
     """Elementwise log N(x; loc, scale²), never below -1e30."""
     return tf.maximum(-0.5 * tf.square((x - loc) / scale) - tf.math.log(scale) - 0.5 * LOG_2PI, LOWEST)
@@ -187,10 +200,14 @@ class Normal(Likelihood):
         It keeps the likelihood bounded.
     scale : float, optional
         Fixed scale in data units, for decoders that output the mean only.
+    from_log_variance : bool
+        Whether the decoder of a wrapped model returns ``[loc, log variance]`` (True) or ``[loc, scale]``
+        (False). The package's own ``VAE`` makes a scale of what its decoder writes.
     """
 
     min_scale: float = 0.01
     scale: float | None = None
+    from_log_variance: bool = False
     draws_by_row = True
 
     def __post_init__(self) -> None:
@@ -212,17 +229,23 @@ class Normal(Likelihood):
         return shift + scale * loc, scale * (self.min_scale + tf.nn.softplus(spread))
 
     def from_outputs(self, outputs: Any) -> Parameters:
-        """Parameters from a decoder's finished outputs: ``[loc, scale]``, or ``loc`` if the scale is fixed."""
-        if isinstance(outputs, list | tuple):
-            if len(outputs) != 2:
-                raise ValueError(f"a Normal decoder returns [loc, scale], got {len(outputs)} outputs")
-            return tuple(outputs)
-        if self.scale is None:
-            raise ValueError(
-                "this decoder returns one output and Normal() needs loc and scale: "
-                "state the scale, for example Normal(scale=0.1)"
-            )
-        return outputs, tf.fill(tf.shape(outputs), tf.cast(self.scale, outputs.dtype))
+        """Parameters from finished outputs: ``[loc, scale]`` (or log variance), or ``loc`` if the scale is fixed."""
+        if self.scale is not None:
+            (loc,) = _tensors(outputs, 1, "a Normal(scale=...) decoder returns one output")
+            return loc, tf.fill(tf.shape(loc), tf.cast(self.scale, loc.dtype))
+        needed = f"a Normal decoder returns [loc, {'log variance' if self.from_log_variance else 'scale'}]"
+        remedy = "; if it returns loc alone, state the scale, for example Normal(scale=0.1)"
+        loc, spread = _tensors(outputs, 2, needed, remedy)
+        return loc, tf.exp(0.5 * spread) if self.from_log_variance else spread
+
+    def check_outputs(self, outputs: Any) -> None:
+        scale = self.from_outputs(outputs)[1]
+        low, high = np.min(scale), np.max(scale)
+        if not (low > 0 and high < np.inf):
+            remedy = "if it is a log variance, use Normal(from_log_variance=True), otherwise add a small constant to it"
+            if self.from_log_variance:
+                remedy = "if the decoder returns the scale itself, use Normal()"
+            raise ValueError(f"scales go from {low:.3g} to {high:.3g}, and must be finite and above zero: {remedy}")
 
     def log_prob(self, parameters: Parameters, x: tf.Tensor) -> tf.Tensor:
         return log_normal(x, *parameters)
@@ -258,10 +281,19 @@ class Bernoulli(Likelihood):
         return tf.where(observed, 2.0 * x - 1.0, 0.0)
 
     def from_outputs(self, outputs: Any) -> Parameters:
+        (outputs,) = _tensors(outputs, 1, "a Bernoulli decoder returns one output")
         if self.from_logits:
             return outputs
         probabilities = tf.clip_by_value(outputs, 1e-6, 1.0 - 1e-6)
         return tf.math.log(probabilities) - tf.math.log1p(-probabilities)
+
+    def check_outputs(self, outputs: Any) -> None:
+        low, high = np.min(outputs), np.max(outputs)
+        found = f"the decoder's outputs go from {low:.3g} to {high:.3g}"
+        if not self.from_logits and (low < -1e-3 or high > 1 + 1e-3):
+            raise ValueError(f"{found} and look like logits: use Bernoulli(from_logits=True)")
+        if self.from_logits and 0 <= low < 0.05 and 0.95 < high <= 1:
+            raise ValueError(f"{found} and look like probabilities: use Bernoulli()")
 
     def log_prob(self, parameters: Parameters, x: tf.Tensor) -> tf.Tensor:
         return x * parameters - tf.nn.softplus(parameters)
@@ -324,6 +356,16 @@ class Categorical(Likelihood):
 
     def features(self, x: tf.Tensor, observed: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         return self._one_hot(x) * tf.cast(observed, x.dtype)
+
+    def from_outputs(self, outputs: Any) -> Parameters:
+        (logits,) = _tensors(outputs, 1, "a Categorical decoder returns one output")
+        if logits.shape[-1] != self.num_categories:
+            raise ValueError(f"{self!r} needs {self.num_categories} logits, the decoder writes {logits.shape[-1]}")
+        return logits
+
+    def check_outputs(self, outputs: Any) -> None:
+        if np.min(outputs) >= 0 and np.allclose(np.sum(outputs, axis=-1), 1.0, atol=1e-2):
+            raise ValueError("outputs add up to 1 and look like probabilities: give logits, without the last softmax")
 
     def log_prob(self, parameters: Parameters, x: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(self._one_hot(x) * tf.nn.log_softmax(parameters), axis=-1, keepdims=True)
@@ -451,10 +493,24 @@ class Columns(Likelihood):
         )
 
     def from_outputs(self, outputs: Any) -> Parameters:
-        return tuple(
-            kind.from_outputs(output)
-            for output, (kind, _) in zip(outputs, self._groups, strict=True)
-        )
+        """Parameters from a list with the finished outputs of each kind, in the order of its first column."""
+        parts = [kind.from_outputs(output) for kind, output in self._by_group(outputs)]
+        for part, (kind, columns) in zip(parts, self._groups, strict=True):
+            if (width := kind.mean(part).shape[-1]) != len(columns):
+                raise ValueError(f"the decoder writes {width} columns for {kind!r}, which describes {columns}")
+        return tuple(parts)
+
+    def check_outputs(self, outputs: Any) -> None:
+        for kind, output in self._by_group(outputs):
+            kind.check_outputs(output)
+
+    def _by_group(self, outputs: Any) -> list[tuple[Likelihood, Any]]:
+        if len(self._groups) == 1:  # Keras unpacks a list of one
+            outputs = [outputs]
+        if not isinstance(outputs, list | tuple) or len(outputs) != len(self._groups):
+            needed = ", ".join(f"{kind!r} for columns {columns}" for kind, columns in self._groups)
+            raise ValueError(f"a decoder of Columns returns a list of {needed}; got {output_shapes(outputs)}")
+        return [(kind, output) for output, (kind, _) in zip(outputs, self._groups, strict=True)]
 
     def log_prob(self, parameters: Parameters, x: tf.Tensor) -> tf.Tensor:
         parts = zip(parameters, self._groups, strict=True)

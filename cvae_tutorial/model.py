@@ -1,18 +1,30 @@
-"""The model: what a sampler needs of one (`LatentVariableModel`), one to train (`VAE`), and a
-wrapper for a VAE that somebody else trained (`wrap`).
+"""The model.
+
+What a sampler needs of one (`LatentVariableModel`), one to train (`VAE`), and a wrapper for a VAE
+that somebody else trained (`wrap`).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike, NDArray
 
 from .evidence import to_array
-from .likelihoods import Bernoulli, Normal, log_normal
+from .likelihoods import Likelihood, Normal, log_normal, output_shapes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Rows: TypeAlias = "NDArray[Any] | Sequence[Any] | tf.Tensor"
+    Table: TypeAlias = "ArrayLike | pd.DataFrame | tf.Tensor"
+    Data: TypeAlias = "Table | tf.data.Dataset | keras.utils.PyDataset"
 
 
 @runtime_checkable
@@ -25,18 +37,65 @@ class LatentVariableModel(Protocol):
     ----------
     latent_dim : int
         Number of latent dimensions, l.
-    likelihood : object
+    likelihood : Likelihood
         A likelihood of `cvae_tutorial.likelihoods`, which reads the decoder's parameters.
+    num_features : int, optional
+        Number of columns, d; without it, as many as the model decodes.
+    feature_names : sequence of str, optional
+        Column names; without them, those of the likelihood, if it has any.
+    encoder, decoder : keras.Model, optional
+        The networks; how wide they are says how many rows fit into memory at a time.
     """
 
-    latent_dim: int
-    likelihood: Any
+    @property
+    def latent_dim(self) -> int: ...
 
-    def encode(self, x) -> tuple[tf.Tensor, tf.Tensor]:
+    @property
+    def likelihood(self) -> Likelihood: ...
+
+    def encode(self, x: Any, /) -> tuple[tf.Tensor, tf.Tensor]:
         """Location and scale of q(z | x), each (..., l)."""
+        ...
 
-    def decode(self, z) -> Any:
+    def decode(self, z: Any, /) -> Any:
         """Parameters of p(x | z): a tensor or a nested structure of tensors (..., ·)."""
+
+
+def check_model(model: object) -> None:
+    """Raise a TypeError unless ``model`` is a `LatentVariableModel`."""
+    missing = [name for name in ("latent_dim", "likelihood", "encode", "decode") if not hasattr(model, name)]
+    if missing or isinstance(model, type):
+        what = f"{model!r} has no {missing[0]}" if missing else f"got the class {model!r}"
+        raise TypeError(f"model must be a VAE, a wrapped one or an object with what LatentVariableModel lists; {what}")
+
+
+def num_features(model: LatentVariableModel) -> int:
+    """Return the number of columns of a model, d."""
+    stated: Any = getattr(model, "num_features", None)
+    if stated is None:
+        (stated,) = model.likelihood.mean(model.decode(tf.zeros((1, model.latent_dim)))).shape[1:]
+    return int(stated)
+
+
+def feature_names(model: LatentVariableModel) -> tuple | None:
+    """Return the column names of a model, or None."""
+    return _names(getattr(model, "feature_names", None), model.likelihood, num_features(model))
+
+
+def width(model: LatentVariableModel) -> int:
+    """Return how many floats both networks of a model hold for one row; 256 at least."""
+    networks = getattr(model, "encoder", None), getattr(model, "decoder", None)
+    return max(256, sum(_floats(network) for network in networks if isinstance(network, keras.Model)))
+
+
+def _floats(layer) -> int:
+    if isinstance(layer, keras.Model):
+        return sum(_floats(inner) for inner in layer.layers)
+    try:
+        outputs = tf.nest.flatten(layer.output)
+    except AttributeError:  # inside a subclassed network no layer knows what it writes
+        return 0
+    return sum(math.prod(size or 1 for size in output.shape[1:]) for output in outputs)
 
 
 @keras.saving.register_keras_serializable(package="cvae_tutorial")
@@ -108,8 +167,11 @@ class VAE(keras.Model):
             if not hasattr(likelihood, "kinds"):
                 raise ValueError("num_features is needed: the number of columns of the data")
             num_features = len(likelihood.kinds)
-        for name, value in [("num_features", num_features), ("latent_dim", latent_dim),
-                            ("num_importance", num_importance)]:
+        for name, value in [
+            ("num_features", num_features),
+            ("latent_dim", latent_dim),
+            ("num_importance", num_importance),
+        ]:
             if not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
         self.num_features, self.latent_dim = int(num_features), int(latent_dim)
@@ -121,18 +183,27 @@ class VAE(keras.Model):
         num_parameters = likelihood.num_parameters(num_features)
         self.encoder = encoder or _mlp(num_inputs, hidden, 2 * latent_dim, activation, "encoder")
         self.decoder = decoder or _mlp(latent_dim, hidden, num_parameters, activation, "decoder")
-        for network, inputs, outputs in [(self.encoder, num_inputs, 2 * latent_dim),
-                                         (self.decoder, latent_dim, num_parameters)]:
+        for network, inputs, outputs in [
+            (self.encoder, num_inputs, 2 * latent_dim),
+            (self.decoder, latent_dim, num_parameters),
+        ]:
             shape = tuple(network.compute_output_shape((1, inputs)))
             if shape != (1, outputs):
                 raise ValueError(
-                    f"network {network.name!r} maps {inputs} inputs to shape {shape[1:]}, "
-                    f"it must give ({outputs},)"
+                    f"network {network.name!r} maps {inputs} inputs to shape {shape[1:]}, it must give ({outputs},)"
                 )
-        self.shift = self.add_weight(shape=(num_features,), initializer="zeros", trainable=False, dtype="float32", autocast=False, name="shift")
-        self.scale = self.add_weight(shape=(num_features,), initializer="ones", trainable=False, dtype="float32", autocast=False, name="scale")
-        self.adapted = self.add_weight(shape=(), initializer="zeros", trainable=False, dtype="float32", autocast=False, name="adapted")
-        self.kl_weight = self.add_weight(shape=(), initializer="ones", trainable=False, dtype="float32", autocast=False, name="kl_weight")
+        self.shift = self.add_weight(
+            shape=(num_features,), initializer="zeros", trainable=False, dtype="float32", autocast=False, name="shift"
+        )
+        self.scale = self.add_weight(
+            shape=(num_features,), initializer="ones", trainable=False, dtype="float32", autocast=False, name="scale"
+        )
+        self.adapted = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, dtype="float32", autocast=False, name="adapted"
+        )
+        self.kl_weight = self.add_weight(
+            shape=(), initializer="ones", trainable=False, dtype="float32", autocast=False, name="kl_weight"
+        )
         self.noise = keras.random.SeedGenerator(seed)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", "bound", "reconstruction", "kl")}
         self.supports_jit = False  # XLA does not speed up networks this small
@@ -237,9 +308,7 @@ class VAE(keras.Model):
         DataFrame, or a dataset of batches (then call `adapt` first).
         """
         if isinstance(x, tuple):
-            raise TypeError(
-                "x is one table (n, d); rows with targets, or several tables, cannot be given as a tuple"
-            )
+            raise TypeError("x is one table (n, d); rows with targets, or several tables, cannot be given as a tuple")
         if isinstance(x, tf.Tensor):
             x = x.numpy()
         if isinstance(x, np.ndarray) or hasattr(x, "columns") or isinstance(x, list):
@@ -324,29 +393,35 @@ class KLWarmup(keras.callbacks.Callback):
     Sonderby et al. (2016), Ladder variational autoencoders.
     """
 
-    def __init__(self, epochs):
+    def __init__(self, epochs: int) -> None:
         super().__init__()
         self.epochs = epochs
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.kl_weight.assign(min(1.0, epoch / self.epochs))
+        self.model.kl_weight.assign(min(1.0, epoch / self.epochs))  # pyright: ignore[reportOptionalMemberAccess]
 
     def on_train_end(self, logs=None):
-        self.model.kl_weight.assign(1.0)
+        self.model.kl_weight.assign(1.0)  # pyright: ignore[reportOptionalMemberAccess]
 
 
-def wrap(encoder, decoder, likelihood, feature_names=None):
+def wrap(
+    encoder: keras.Model, decoder: keras.Model, likelihood: Likelihood, feature_names: Sequence | None = None
+) -> WrappedVAE:
     """Make a `LatentVariableModel` from the encoder and decoder of a VAE trained elsewhere.
 
     Parameters
     ----------
     encoder : keras.Model
-        Maps rows to location and scale of q(z | x), as ``[mean, log variance]`` or
-        ``[mean, log variance, draw]``, the outputs of the usual Keras VAE example.
+        Maps rows to mean and *log variance* of q(z | x), as ``[mean, log variance]`` or
+        ``[mean, log variance, draw]``, the outputs of the usual Keras VAE example. An encoder that
+        returns a scale or a variance in that place cannot be told by its numbers: take its
+        logarithm first.
     decoder : keras.Model
-        Maps z (n, l) to what ``likelihood.from_outputs`` takes: probabilities for `Bernoulli`,
-        ``[loc, scale]`` for `Normal`, ``loc`` for ``Normal(scale=...)``.
-    likelihood : likelihood
+        Maps z (n, l) to what ``likelihood.from_outputs`` takes: probabilities for `Bernoulli` (or
+        logits, ``from_logits=True``), ``[loc, scale]`` for `Normal` (or ``[loc, log variance]``,
+        ``from_log_variance=True``), ``loc`` for ``Normal(scale=...)``, logits for `Categorical`,
+        a list of these for `Columns`.
+    likelihood : Likelihood
         What the decoder's output means.
     feature_names : sequence of str, optional
         Column names.
@@ -354,72 +429,96 @@ def wrap(encoder, decoder, likelihood, feature_names=None):
     Returns
     -------
     WrappedVAE
-        Rows are flattened: an image of shape (28, 28, 1) is a row of 784 columns.
+        Rows are flattened: an image of shape (28, 28, 1) is a row of 784 columns. Networks of any
+        dtype policy will do; what they return is cast to float32.
+
+    Raises
+    ------
+    ValueError
+        If the networks do not fit one another, or if the decoder, tried at a few z, returns what
+        cannot be meant, such as probabilities above 1 or scales below 0.
     """
     return WrappedVAE(encoder, decoder, likelihood, feature_names)
 
 
+@dataclass(eq=False)
 class WrappedVAE:
     """What `wrap` returns: two trained networks in the terms of `LatentVariableModel`."""
 
-    def __init__(self, encoder, decoder, likelihood, feature_names=None):
-        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        for role, network in [("encoder", encoder), ("decoder", decoder)]:
-            shape = getattr(network, "input_shape", None) if getattr(network, "built", False) else None
-            if not isinstance(shape, tuple) or None in shape[1:]:
-                raise ValueError(f"the {role} must be a built Keras model with one input of fixed shape, got {shape}")
-        self.event_shape = tuple(encoder.input_shape[1:])
-        self.num_features = math.prod(self.event_shape)
-        self.latent_dim = int(decoder.input_shape[-1])
-        if isinstance(likelihood, type) or not hasattr(likelihood, "from_outputs"):
-            raise TypeError(f"likelihood must be a likelihood object such as Bernoulli(), got {likelihood!r}")
-        self.feature_names = _names(feature_names, likelihood, self.num_features)
-        outputs = encoder.output_shape
-        if not isinstance(outputs, list | tuple) or not isinstance(outputs[0], list | tuple) or len(outputs) not in (2, 3):
-            raise ValueError("the encoder must return [mean, log variance] or [mean, log variance, draw]")
-        if outputs[0][-1] != self.latent_dim:
-            raise ValueError(f"the encoder's mean has {outputs[0][-1]} dimensions, the decoder reads {self.latent_dim}")
-        parts = decoder.output_shape if isinstance(decoder.output_shape, list) else [decoder.output_shape]
-        if isinstance(likelihood, Bernoulli | Normal):
-            if isinstance(likelihood, Bernoulli) and len(parts) != 1:
-                raise ValueError(f"a Bernoulli decoder returns one output, got {len(parts)}")
-            for part in parts:
-                if math.prod(part[1:]) != self.num_features:
-                    raise ValueError(
-                        f"the decoder writes {math.prod(part[1:])} columns, the encoder reads {self.num_features}"
-                    )
+    encoder: keras.Model
+    decoder: keras.Model
+    likelihood: Likelihood
+    feature_names: Sequence | None = None
 
-    def encode(self, x):
+    def __post_init__(self) -> None:
+        if not isinstance(self.likelihood, Likelihood):
+            raise TypeError(f"likelihood must be a likelihood object such as Bernoulli(), got {self.likelihood!r}")
+        self._row_shape = _input_shape("encoder", self.encoder)
+        self._latent_shape = _input_shape("decoder", self.decoder)
+        self.num_features, self.latent_dim = math.prod(self._row_shape), math.prod(self._latent_shape)
+        self.feature_names = _names(self.feature_names, self.likelihood, self.num_features)
+        self._try()
+
+    def encode(self, x: Rows) -> tuple[tf.Tensor, tf.Tensor]:
         """Location and scale of q(z | x), each (..., l), for ``x`` (..., d)."""
-        lead = tf.shape(x)[:-1]
-        rows = tf.reshape(x, (-1, *self.event_shape))
-        mean, log_variance = self.encoder(rows, training=False)[:2]
-        return tuple(
-            tf.reshape(a, tf.concat([lead, [self.latent_dim]], 0))
-            for a in (mean, tf.exp(0.5 * log_variance))
-        )
+        mean, log_variance = _apply(self.encoder, x, shape=self._row_shape)[:2]
+        return mean, tf.exp(0.5 * log_variance)
 
-    def decode(self, z):
+    def decode(self, z: Rows) -> Any:
         """Parameters of p(x | z) for ``z`` (..., l)."""
-        lead = tf.shape(z)[:-1]
-        outputs = self.decoder(tf.reshape(z, (-1, self.latent_dim)), training=False)
+        return self.likelihood.from_outputs(_apply(self.decoder, z, shape=self._latent_shape))
 
-        def unflatten(a):
-            width = math.prod(a.shape[1:])
-            return tf.ensure_shape(tf.reshape(a, tf.concat([lead, [width]], 0)), [None] * (len(z.shape) - 1) + [width])
+    def _try(self):
+        """Refuse networks whose outputs, at draws from the prior and at some further out, cannot be meant."""
+        z = np.random.default_rng(0).standard_normal((48, self.latent_dim))
+        z[32:] *= 3.0
+        outputs = _apply(self.decoder, z, shape=self._latent_shape)
+        _all_finite("the decoder's output", outputs)
+        x = self.likelihood.mean(self.likelihood.from_outputs(outputs))
+        if x.shape[-1] != self.num_features:
+            raise ValueError(f"the decoder writes {x.shape[-1]} columns, the encoder reads {self.num_features}")
+        inferred = _apply(self.encoder, x[:32], shape=self._row_shape)
+        listed = isinstance(inferred, list | tuple) and not any(map(tf.nest.is_nested, inferred))
+        if not listed or len(inferred) not in (2, 3):
+            raise ValueError(
+                "the encoder must return [mean, log variance] or [mean, log variance, draw], not "
+                f"{output_shapes(inferred)}: pick or split its outputs in keras.Model(encoder.input, [...])"
+            )
+        for name, output in zip(("mean", "log variance"), inferred, strict=False):
+            if (found := output.shape[-1]) != self.latent_dim:
+                raise ValueError(f"the encoder's {name} has {found} dimensions, the decoder reads {self.latent_dim}")
+        self.likelihood.check_outputs(outputs)
+        _all_finite("the encoder's output", inferred)
+        if (highest := np.max(inferred[1])) > 50:
+            raise ValueError(
+                f"the encoder's log variance reaches {highest:.3g}, where that of the prior is 0: it is another "
+                "quantity, or the rows are in other units than those of its training"
+            )
 
-        return self.likelihood.from_outputs(tf.nest.map_structure(unflatten, outputs))
+
+def _input_shape(role, network):
+    """Shape of a row as a network of somebody else's reads it."""
+    shape = getattr(network, "input_shape", None) if isinstance(network, keras.Model) and network.built else None
+    if not isinstance(shape, tuple) or None in shape[1:]:
+        raise ValueError(
+            f"the {role} must be a built Keras model with one input of fixed shape, got {shape or network!r}; give "
+            "a subclassed one as keras.Model(inputs, network(inputs)) with inputs = keras.Input(shape)"
+        )
+    return shape[1:]
+
+
+def _all_finite(what, outputs):
+    if not all(np.isfinite(output).all() for output in tf.nest.flatten(outputs)):
+        raise ValueError(f"{what} is NaN or infinite for draws from the prior")
 
 
 def _names(feature_names, likelihood, num_features):
     """Column names as a tuple, one for each column, or None."""
     names = getattr(likelihood, "names", None) if feature_names is None else feature_names
-    if names is None:
-        return None
-    names = tuple(names)
-    if len(names) != num_features:
+    names = None if names is None else tuple(names)
+    if names is not None and len(names) != num_features:
         raise ValueError(f"{len(names)} feature_names for {num_features} columns")
-    if len(set(names)) < len(names):
+    if names is not None and len(set(names)) < len(names):
         raise ValueError(f"a column is named twice in feature_names {names}")
     return names
 
@@ -430,38 +529,18 @@ def _mlp(num_inputs, hidden, num_outputs, activation, name):
     return keras.Sequential([inputs, *layers, keras.layers.Dense(num_outputs, name="output")], name=name)
 
 
-def _apply(network, x):
-    """Apply a network of (n, a) -> (n, b) to (..., a): matrix products are fastest on two axes."""
-    if len(x.shape) == 2:
-        return tf.cast(network(x), "float32")
-    rows = tf.cast(network(tf.reshape(x, (-1, x.shape[-1]))), "float32")
-    return tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [rows.shape[-1]]], 0))
+def _apply(network, x, training=False, shape=None):
+    """Apply a network of rows to ``x`` (..., a), in float32 outside: (..., b), or a structure of such.
 
+    ``shape`` is that of a row as the network reads it, (a,) by default.
+    """
+    x = tf.cast(x, "float32")
+    lead = tf.shape(x)[:-1]
 
-def num_features(model) -> int:
-    """Columns of a model, d."""
-    if hasattr(model, "num_features"):
-        return int(model.num_features)
-    z = np.zeros((1, model.latent_dim), np.float32)
-    return int(model.likelihood.mean(model.decode(z)).shape[-1])
+    def unflatten(output):
+        width = math.prod(output.shape[1:])
+        output = tf.reshape(tf.cast(output, "float32"), tf.concat([lead, [width]], 0))
+        return tf.ensure_shape(output, [*x.shape[:-1], width])
 
-
-def feature_names(model):
-    """Column names of a model, or None."""
-    return getattr(model, "feature_names", None) or getattr(model.likelihood, "names", None)
-
-
-def check_model(model):
-    for name in ("latent_dim", "encode", "decode", "likelihood"):
-        if isinstance(model, type) or not hasattr(model, name):
-            raise TypeError(f"model must be a VAE, a wrapped one or have {name!r} like them, got {model!r}")
-
-
-def width(model) -> int:
-    """Floats that both networks hold for one row: the sum of their layers' widths."""
-    width = 0
-    for network in (getattr(model, "encoder", None), getattr(model, "decoder", None)):
-        for layer in getattr(network, "layers", []):
-            outputs = tf.nest.flatten(layer.output)
-            width += sum(math.prod(int(size or 1) for size in output.shape[1:]) for output in outputs)
-    return max(width, 256)
+    outputs = network(tf.reshape(x, (-1, *(x.shape[-1:] if shape is None else shape))), training=training)
+    return tf.nest.map_structure(unflatten, outputs)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import cvae_tutorial as ct
 from cvae_tutorial.exact import LinearGaussian
+from cvae_tutorial.model import check_model, feature_names, num_features, width
 
 NAN = np.nan
 
@@ -37,14 +38,18 @@ def linear(exact):
     def unplus(y):
         return np.log(np.expm1(y))
 
-    vae.encoder.set_weights([
-        np.hstack([unit[:, None] * gain.T, np.zeros((3, 2))]),
-        np.hstack([gain @ (shift - exact.offset), unplus(scale - 1e-4)]),
-    ])
-    vae.decoder.set_weights([
-        np.hstack([(exact.loadings / unit[:, None]).T, np.zeros((2, 3))]),
-        np.hstack([(exact.offset - shift) / unit, unplus(exact.noise_scale / unit - 0.01)]),
-    ])
+    vae.encoder.set_weights(
+        [
+            np.hstack([unit[:, None] * gain.T, np.zeros((3, 2))]),
+            np.hstack([gain @ (shift - exact.offset), unplus(scale - 1e-4)]),
+        ]
+    )
+    vae.decoder.set_weights(
+        [
+            np.hstack([(exact.loadings / unit[:, None]).T, np.zeros((2, 3))]),
+            np.hstack([(exact.offset - shift) / unit, unplus(exact.noise_scale / unit - 0.01)]),
+        ]
+    )
     return vae
 
 
@@ -63,10 +68,13 @@ def small():
     """A VAE trained for a moment on mixed columns with holes, and its frame."""
     rng = np.random.default_rng(0)
     z = rng.normal(size=600)
-    frame = pd.DataFrame({
-        "mass": 4000 + 800 * z, "wild": z + rng.normal(size=600) > 0,
-        "sex": np.where(z + 0.5 * rng.normal(size=600) > 0, "m", "f"),
-    })
+    frame = pd.DataFrame(
+        {
+            "mass": 4000 + 800 * z,
+            "wild": z + rng.normal(size=600) > 0,
+            "sex": np.where(z + 0.5 * rng.normal(size=600) > 0, "m", "f"),
+        }
+    )
     holes = rng.random(frame.shape) < 0.2
     holes[0] = True  # a row that says nothing
     frame = frame.astype({"wild": object}).mask(holes)
@@ -74,8 +82,14 @@ def small():
     likelihood = ct.Columns({"mass": ct.Normal(), "wild": ct.Bernoulli(), "sex": ct.Categorical(("f", "m"))})
     vae = ct.VAE(likelihood=likelihood, latent_dim=1, hidden=(16,), num_importance=5, seed=0)
     vae.compile(keras.optimizers.Adam(1e-2), steps_per_execution=4)
-    history = vae.fit(frame, epochs=25, batch_size=50, verbose=0, validation_data=frame.iloc[:100],
-                      callbacks=[keras.callbacks.TerminateOnNaN()])
+    history = vae.fit(
+        frame,
+        epochs=25,
+        batch_size=50,
+        verbose=0,
+        validation_data=frame.iloc[:100],
+        callbacks=[keras.callbacks.TerminateOnNaN()],
+    )
     return vae, frame, history
 
 
@@ -146,7 +160,8 @@ def test_draws_of_the_set_model_are_exact(linear, exact):
     joint = linear.sample(20_000, seed=0)
     whole = exact.condition({})
     assert (np.abs(joint.mean(0) - whole.mean) < 5 * whole.std / np.sqrt(20_000)).all()
-    assert (joint == linear.sample(20_000, seed=0)).all() and (joint != linear.sample(20_000, seed=1)).all(axis=1).mean() > 0.99
+    assert (joint == linear.sample(20_000, seed=0)).all()
+    assert (joint != linear.sample(20_000, seed=1)).all(axis=1).mean() > 0.99
 
 
 def test_reconstruction_in_the_datas_units(linear, exact, rows):
@@ -172,7 +187,9 @@ def test_training_on_a_table_with_holes(small):
 
 def test_trained_draws_follow_the_evidence(small):
     vae, _, _ = small
-    draws = {sex: ct.sample_conditional(vae, {"sex": sex}, 1_000, seed=0, progress=False).column("mass") for sex in "fm"}
+    draws = {
+        sex: ct.sample_conditional(vae, {"sex": sex}, 1_000, seed=0, progress=False).column("mass") for sex in "fm"
+    }
     # In truth 4000 ± 800 E[z | sign], which is 571 apart from the middle on either side.
     assert 3_000 < draws["f"].mean() < 3_800 < 4_200 < draws["m"].mean() < 5_000
     assert 400 < draws["f"].std() < 900
@@ -219,6 +236,55 @@ def test_kl_warmup_ramps_and_ends_at_one():
     np.testing.assert_allclose(bound, reconstruction, rtol=1e-6)
 
 
+# What samplers know of a model
+
+
+class ByHand:
+    """The least that is a model: x = z + noise."""
+
+    latent_dim, likelihood = 2, ct.Normal()
+
+    def encode(self, x):
+        return 0.5 * x, tf.fill(tf.shape(x), 0.7)
+
+    def decode(self, z):
+        return tf.convert_to_tensor(z), tf.ones_like(z)
+
+
+def test_the_least_that_is_a_model():
+    model = ByHand()
+    check_model(model)
+    assert num_features(model) == 2 and feature_names(model) is None and width(model) == 256
+    model.feature_names = ["a", "b"]
+    assert feature_names(model) == ("a", "b")
+    model.feature_names = ["a"]
+    with pytest.raises(ValueError, match="1 feature_names for 2 columns"):
+        feature_names(model)
+    draws = ct.sample_conditional(ByHand(), {0: 1.0}, 50, "importance", seed=0)
+    assert np.isfinite(draws.values).all()
+
+
+@pytest.mark.parametrize("name", ["latent_dim", "likelihood", "encode", "decode"])
+def test_less_is_no_model(name):
+    least = {name: getattr(ByHand, name) for name in ("latent_dim", "likelihood", "encode", "decode")}
+    least.pop(name)
+    with pytest.raises(TypeError, match=f"with what LatentVariableModel lists; .* has no {name}$"):
+        check_model(type("Less", (), least)())
+    for what, says in [(ByHand, "got the class"), (None, "None has no latent_dim")]:
+        with pytest.raises(TypeError, match=f"model must be a VAE, .*{says}"):
+            check_model(what)
+
+
+def test_how_wide_networks_are(linear):
+    assert width(ct.VAE(2, latent_dim=2, hidden=(300, 100))) == 300 + 100 + 4 + 300 + 100 + 2 * 2
+    assert width(linear) == 256  # at least
+    inner = keras.Sequential([keras.Input((2,)), keras.layers.Dense(500), keras.layers.Dense(4)])
+    inputs = keras.Input((2,))
+    nested = ct.VAE(2, hidden=(300,), encoder=keras.Model(inputs, inner(inputs)))
+    assert width(nested) == 2 + 500 + 4 + 300 + 4  # with the input of a functional model
+    assert (num_features(nested), feature_names(nested)) == (2, None)
+
+
 # Saving
 
 
@@ -240,14 +306,26 @@ def test_saved_and_loaded_without_loss(small, tmp_path):
 
 def test_networks_of_ones_own_are_saved(tmp_path):
     """Convolutions, on images that are flat outside."""
-    encoder = keras.Sequential([
-        keras.Input((16,)), keras.layers.Reshape((4, 4, 1)), keras.layers.Conv2D(3, 3, activation="relu"),
-        keras.layers.Flatten(), keras.layers.Dense(4),
-    ], name="eyes")
-    decoder = keras.Sequential([
-        keras.Input((2,)), keras.layers.Dense(12, activation="relu"), keras.layers.Reshape((2, 2, 3)),
-        keras.layers.Conv2DTranspose(1, 3), keras.layers.Flatten(),
-    ], name="hand")
+    encoder = keras.Sequential(
+        [
+            keras.Input((16,)),
+            keras.layers.Reshape((4, 4, 1)),
+            keras.layers.Conv2D(3, 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4),
+        ],
+        name="eyes",
+    )
+    decoder = keras.Sequential(
+        [
+            keras.Input((2,)),
+            keras.layers.Dense(12, activation="relu"),
+            keras.layers.Reshape((2, 2, 3)),
+            keras.layers.Conv2DTranspose(1, 3),
+            keras.layers.Flatten(),
+        ],
+        name="hand",
+    )
     vae = ct.VAE(16, 2, likelihood=ct.Bernoulli(), encoder=encoder, decoder=decoder, seed=0)
     vae.compile("adam")
     images = np.random.default_rng(0).integers(2, size=(40, 16)).astype(float)
@@ -273,14 +351,17 @@ def test_constant_column_keeps_its_unit():
     assert np.isfinite(vae.sample(10, seed=0)).all()
 
 
-@pytest.mark.parametrize("rows, says", [
-    (np.full((3, 2), NAN), "column 0 has no observed value"),
-    (pd.DataFrame({"a": [1.0, 2.0], "b": [NAN, NAN]}), "column 'b' has no observed value"),
-    (np.array([[1.0, 1e9], [2.0, 1e9 + 1]]), "column 1 varies by .* subtract a constant"),
-    (np.ones((3, 4)), "4 columns given, the model has 2"),
-    (np.array([[1.0, np.inf]]), "column 1: infinite"),
-    (np.empty((0, 2)), "no rows"),
-])
+@pytest.mark.parametrize(
+    "rows, says",
+    [
+        (np.full((3, 2), NAN), "column 0 has no observed value"),
+        (pd.DataFrame({"a": [1.0, 2.0], "b": [NAN, NAN]}), "column 'b' has no observed value"),
+        (np.array([[1.0, 1e9], [2.0, 1e9 + 1]]), "column 1 varies by .* subtract a constant"),
+        (np.ones((3, 4)), "4 columns given, the model has 2"),
+        (np.array([[1.0, np.inf]]), "column 1: infinite"),
+        (np.empty((0, 2)), "no rows"),
+    ],
+)
 def test_data_that_cannot_be_trained_on(rows, says):
     vae = ct.VAE(num_features=2, hidden=(4,))
     vae.compile("adam")
@@ -288,16 +369,21 @@ def test_data_that_cannot_be_trained_on(rows, says):
         vae.fit(rows, verbose=0)
 
 
-@pytest.mark.parametrize("settings, says", [
-    ({}, "num_features is needed"),
-    ({"num_features": 0}, "num_features must be a positive integer"),
-    ({"num_features": 2, "latent_dim": 1.5}, "latent_dim"),
-    ({"num_features": 2, "num_importance": 0}, "num_importance"),
-    ({"num_features": 2, "feature_names": ["a"]}, "1 feature_names for 2 columns"),
-    ({"num_features": 2, "likelihood": ct.Categorical(3)}, "one column; use Columns"),
-    ({"num_features": 2, "decoder": keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)], name="d")},
-     r"network 'd' maps 2 inputs to shape \(2,\), it must give \(4,\)"),
-])
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        ({}, "num_features is needed"),
+        ({"num_features": 0}, "num_features must be a positive integer"),
+        ({"num_features": 2, "latent_dim": 1.5}, "latent_dim"),
+        ({"num_features": 2, "num_importance": 0}, "num_importance"),
+        ({"num_features": 2, "feature_names": ["a"]}, "1 feature_names for 2 columns"),
+        ({"num_features": 2, "likelihood": ct.Categorical(3)}, "one column; use Columns"),
+        (
+            {"num_features": 2, "decoder": keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)], name="d")},
+            r"network 'd' maps 2 inputs to shape \(2,\), it must give \(4,\)",
+        ),
+    ],
+)
 def test_settings_that_make_no_model(settings, says):
     with pytest.raises(ValueError, match=says):
         ct.VAE(**settings)

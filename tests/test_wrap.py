@@ -1,8 +1,12 @@
 """A VAE that was trained without this package: the usual Keras example, on scikit-learn's digits."""
 
+import copy
+import pickle
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.datasets import load_digits
 
 import cvae_tutorial as ct
@@ -142,3 +146,327 @@ def test_networks_that_do_not_fit(networks):
     latent = keras.Input((7,))
     with pytest.raises(ValueError, match="mean has 4 dimensions, the decoder reads 7"):
         ct.wrap(encoder, keras.Model(latent, keras.layers.Dense(64)(latent)), ct.Bernoulli())
+
+
+# Networks of any precision
+
+
+@pytest.fixture
+def policy():
+    yield keras.mixed_precision.set_global_policy
+    keras.mixed_precision.set_global_policy("float32")
+
+
+def dense(width, seed=0, **settings):
+    return keras.layers.Dense(width, kernel_initializer=keras.initializers.GlorotUniform(seed), **settings)
+
+
+def pair(outputs=None, encoded=None, num_features=3):
+    """An encoder of ``num_features`` columns and a decoder of 2 latent dimensions."""
+    x, z = keras.Input((num_features,)), keras.Input((2,))
+    encoded = encoded or (lambda x: [dense(2, 1)(x), dense(2, 2)(x)])
+    outputs = outputs or (lambda z: dense(num_features, 3, activation="sigmoid")(z))
+    return keras.Model(x, encoded(x)), keras.Model(z, outputs(z))
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "outputs, likelihood",
+    [
+        (None, ct.Bernoulli()),
+        (lambda z: [dense(3, 3)(z), dense(3, 4, activation="softplus")(z)], ct.Normal()),
+        (lambda z: [dense(3, 3)(z), dense(3, 4)(z)], ct.Normal(from_log_variance=True)),
+        (lambda z: dense(3, 3)(z), ct.Normal(scale=0.5)),
+        (
+            lambda z: [
+                [dense(1, 3)(z), dense(1, 4, activation="softplus")(z)],
+                dense(1, 5, activation="sigmoid")(z),
+                dense(4, 6)(z),
+            ],
+            ct.Columns([ct.Normal(), ct.Bernoulli(), ct.Categorical(4)]),
+        ),
+    ],
+    ids=["bernoulli", "normal", "log variance", "loc", "columns"],
+)
+def test_any_precision(policy, name, outputs, likelihood):
+    full = ct.wrap(*pair(outputs), likelihood)
+    policy(name)
+    networks = pair(outputs)
+    policy("float32")
+    networks[0].set_weights(full.encoder.get_weights()), networks[1].set_weights(full.decoder.get_weights())
+    assert networks[1].layers[-1].compute_dtype == name.removeprefix("mixed_")
+    model = ct.wrap(*networks, likelihood)
+    rows, z = np.array([[0.5, 1.0, 2.0], [1.0, 0.0, 3.0]]), np.random.default_rng(0).standard_normal((4, 2))
+    got, expected = (tf.nest.flatten([m.encode(rows), m.decode(z)]) for m in (model, full))
+    for a, b in zip(got, expected, strict=True):
+        assert a.dtype == "float32"
+        np.testing.assert_allclose(a, b, atol=0.05, rtol=0.05)
+
+
+def test_half_precision_is_sampled(policy):
+    policy("mixed_float16")
+    networks = pair()
+    policy("float32")
+    model = ct.wrap(*networks, ct.Bernoulli())
+    draws = ct.sample_conditional(model, {0: 1.0}, 50, "importance", seed=0, progress=False)
+    assert set(np.unique(draws.values)) == {0.0, 1.0}
+
+
+def test_rows_reach_a_network_as_it_asks_for_them(policy):
+    """In data units beyond half precision, when a first layer in full precision scales them down."""
+    policy("mixed_float16")
+    down, up = keras.layers.Rescaling(1e-6, dtype="float32"), keras.layers.Rescaling(1e6, dtype="float32")
+    positive = keras.layers.Activation("softplus", dtype="float32")
+    networks = pair(
+        lambda z: [up(dense(3)(z)), positive(dense(3)(z))], lambda x: [dense(2)(down(x)), dense(2)(down(x))]
+    )
+    policy("float32")
+    model = ct.wrap(*networks, ct.Normal())
+    loc, scale = model.encode(np.full((1, 3), 1e6))
+    assert np.isfinite(loc).all() and np.abs(loc).max() > 0.01 and np.isfinite(scale).all()
+
+
+# What the networks return
+
+
+@pytest.mark.parametrize(
+    "encoded, says",
+    [
+        (
+            lambda x: {"z_mean": dense(2)(x), "z_log_var": dense(2)(x)},
+            r"\{'z_mean': \(2,\), 'z_log_var': \(2,\)\}: pick",
+        ),
+        (lambda x: dense(4)(x), r"not \(4,\): pick or split its outputs"),
+        (lambda x: [[dense(2)(x), dense(2)(x)], dense(2)(x)], r"not \[\[\(2,\), \(2,\)\], \(2,\)\]"),
+        (lambda x: [dense(2)(x)] * 4, "draw], not"),
+        (lambda x: [dense(2)(x), dense(3)(x)], "log variance has 3 dimensions, the decoder reads 2"),
+        (
+            lambda x: [keras.layers.Reshape((2, 2))(dense(4)(x)), dense(2)(x)],
+            "mean has 4 dimensions, the decoder reads 2",
+        ),
+        (lambda x: [dense(2)(x), keras.ops.log(-keras.ops.abs(dense(2)(x)))], "encoder's output is NaN or infinite"),
+        (lambda x: [dense(2)(x), 1e3 + dense(2)(x)], "log variance reaches 1e.03"),
+    ],
+    ids=["dict", "one", "nested", "four", "width", "axes", "nan", "absurd"],
+)
+def test_encoders_that_are_refused(encoded, says):
+    with pytest.raises(ValueError, match=says):
+        ct.wrap(*pair(encoded=encoded), ct.Bernoulli())
+
+
+TWO = ct.Columns([ct.Normal(), ct.Normal(), ct.Categorical(3)])
+
+
+@pytest.mark.parametrize(
+    "outputs, likelihood, says",
+    [
+        (lambda z: {"p": dense(3)(z)}, ct.Bernoulli(), r"Bernoulli decoder returns one output, got 1: \{'p': \(3,\)\}"),
+        (lambda z: [dense(3)(z), dense(3)(z)], ct.Bernoulli(from_logits=True), "Bernoulli decoder returns one output"),
+        (
+            lambda z: dense(3)(z),
+            ct.Normal(),
+            r"returns \[loc, scale\], got 1: \(3,\); if it returns loc alone, state the scale",
+        ),
+        (lambda z: {"loc": dense(3)(z), "scale": dense(3)(z)}, ct.Normal(), r"returns \[loc, scale\], got 1: \{'loc'"),
+        (lambda z: [[dense(3)(z), dense(3)(z)], dense(3)(z)], ct.Normal(), r"returns \[loc, scale\], got 2: \[\["),
+        (lambda z: [dense(3)(z)] * 3, ct.Normal(from_log_variance=True), r"returns \[loc, log variance\], got 3"),
+        (lambda z: [dense(3)(z), dense(1)(z)], ct.Normal(), r"got 2: \[\(3,\), \(1,\)\]"),
+        (lambda z: [dense(3)(z), dense(3)(z)], ct.Normal(scale=0.1), r"Normal\(scale=...\) decoder returns one output"),
+        (
+            lambda z: [dense(5)(z), dense(5, activation="softplus")(z)],
+            ct.Normal(),
+            "writes 5 columns, the encoder reads 3",
+        ),
+        (
+            lambda z: keras.layers.Reshape((3, 2))(dense(6)(z)),
+            ct.Normal(scale=1.0),
+            "writes 6 columns, the encoder reads 3",
+        ),
+        (
+            lambda z: dense(3)(z),
+            TWO,
+            r"returns a list of Normal.* for columns \[0, 1\], Categorical.* \[2\]; got \(3,\)",
+        ),
+        (lambda z: [dense(2)(z), dense(3)(z)], TWO, "state the scale"),
+        (
+            lambda z: [[dense(1)(z), dense(1, activation="softplus")(z)], dense(3)(z)],
+            TWO,
+            r"1 columns for Normal.*\[0, 1\]",
+        ),
+        (
+            lambda z: [[dense(2)(z), dense(2, activation="softplus")(z)], dense(4)(z)],
+            TWO,
+            "needs 3 logits, .* writes 4",
+        ),
+    ],
+    ids=[
+        "dict",
+        "two",
+        "one",
+        "normal dict",
+        "nested",
+        "three",
+        "width",
+        "scale twice",
+        "columns",
+        "axes",
+        "columns one",
+        "columns scale",
+        "columns width",
+        "categories",
+    ],
+)
+def test_decoders_that_are_refused(outputs, likelihood, says):
+    with pytest.raises(ValueError, match=says):
+        ct.wrap(*pair(outputs), likelihood)
+
+
+def test_extra_axes_are_flattened():
+    """A latent image, and outputs with an axis of one: the same numbers as without."""
+    x, z = keras.Input((2, 2, 1)), keras.Input((2, 2, 3))
+    encoder = keras.Model(x, [keras.layers.Conv2D(3, 1)(x), keras.layers.Conv2D(3, 1)(x)])
+    decoder = keras.Model(z, keras.layers.Conv2D(1, 1, activation="sigmoid")(z))
+    model = ct.wrap(encoder, decoder, ct.Bernoulli())
+    assert (model.num_features, model.latent_dim) == (4, 12)
+    rows = np.random.default_rng(0).integers(2, size=(5, 4)).astype("float32")
+    mean = np.reshape(encoder(rows.reshape(5, 2, 2, 1))[0], (5, 12))
+    np.testing.assert_allclose(model.encode(rows)[0], mean, rtol=1e-5)
+    probabilities = model.likelihood.mean(model.decode(np.ones((7, 12)))).numpy()
+    np.testing.assert_allclose(probabilities, np.reshape(decoder(np.ones((7, 2, 2, 3))), (7, 4)), rtol=1e-4)
+    axis = keras.layers.Reshape((1, 2))
+    flat, extra = (
+        ct.wrap(*pair(encoded=lambda x, a=a: [a(dense(2, 1)(x)), a(dense(2, 2)(x))]), ct.Bernoulli())
+        for a in (lambda x: x, axis)
+    )
+    np.testing.assert_allclose(flat.encode(rows[:, :3])[1], extra.encode(rows[:, :3])[1], rtol=1e-6)
+
+
+def test_tuples_and_one_kind_of_columns():
+    networks = pair(lambda z: (dense(3)(z), dense(3, activation="softplus")(z)), lambda x: (dense(2)(x), dense(2)(x)))
+    model = ct.wrap(*networks, ct.Columns({name: ct.Normal() for name in "abc"}))
+    assert model.feature_names == ("a", "b", "c")
+    assert model.likelihood.mean(model.decode(np.ones((4, 2)))).shape == (4, 3)
+
+
+class Subclassed(keras.Model):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def call(self, x):
+        return self.network(x)
+
+
+def test_subclassed_networks_are_wrapped_as_the_error_says():
+    encoder, decoder = map(Subclassed, pair())
+    encoder(np.ones((1, 3))), decoder(np.ones((1, 2)))
+    with pytest.raises(ValueError, match=r"give a subclassed one as keras.Model\(inputs, network\(inputs\)\)"):
+        ct.wrap(encoder, decoder, ct.Bernoulli())
+    x, z = keras.Input((3,)), keras.Input((2,))
+    model = ct.wrap(keras.Model(x, encoder(x)), keras.Model(z, decoder(z)), ct.Bernoulli())
+    assert model.encode(np.ones((4, 3)))[0].shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [lambda x: x, np.ones(3), keras.layers.Dense(3), "encoder", keras.Model],
+    ids=["function", "array", "layer", "text", "class"],
+)
+def test_what_is_no_keras_model_is_refused(network):
+    """So are networks of another library, and of Keras 2."""
+    with pytest.raises(ValueError, match="encoder must be a built Keras model"):
+        ct.wrap(network, pair()[1], ct.Bernoulli())
+
+
+# What a decoder's numbers mean
+
+
+def constant(width, value):
+    return keras.layers.Dense(width, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(value))
+
+
+@pytest.mark.parametrize(
+    "outputs, likelihood, says",
+    [
+        (lambda z: constant(3, -1.0)(z), ct.Bernoulli(), r"look like logits: use Bernoulli\(from_logits=True\)"),
+        (lambda z: constant(3, 1.1)(z), ct.Bernoulli(), "go from 1.1 to 1.1"),
+        (lambda z: dense(3)(z), ct.Bernoulli(), "look like logits"),
+        (
+            lambda z: keras.ops.sigmoid(4 * z @ np.ones((2, 3), "float32")),
+            ct.Bernoulli(from_logits=True),
+            r"use Bernoulli\(\)",
+        ),
+        (
+            lambda z: [dense(3)(z), constant(3, -4.0)(z)],
+            ct.Normal(),
+            r"from -4 to -4.*Normal\(from_log_variance=True\)",
+        ),
+        (lambda z: [dense(3)(z), constant(3, 0.0)(z)], ct.Normal(), "from 0 to 0, and must be finite and above zero"),
+        (
+            lambda z: [dense(3)(z), 1.5 - keras.ops.abs(z @ np.ones((2, 3), "float32")) / 3],
+            ct.Normal(),
+            "scales go from -",
+        ),
+        (lambda z: [dense(3)(z), constant(3, 1e3)(z)], ct.Normal(from_log_variance=True), r"to inf.*use Normal\(\)"),
+        (lambda z: [dense(3)(z), constant(3, np.nan)(z)], ct.Normal(), "decoder's output is NaN or infinite"),
+        (lambda z: [keras.ops.log(-keras.ops.abs(dense(3)(z))), constant(3, 1.0)(z)], ct.Normal(), "NaN or infinite"),
+        (lambda z: [[dense(2)(z), constant(2, -4.0)(z)], dense(3)(z)], TWO, "from_log_variance=True"),
+        (
+            lambda z: [[dense(2)(z), constant(2, 1.0)(z)], keras.ops.softmax(dense(3)(z))],
+            TWO,
+            "without the last softmax",
+        ),
+    ],
+    ids=[
+        "logits",
+        "above one",
+        "both sides",
+        "probabilities",
+        "log variance",
+        "zero",
+        "far out",
+        "overflow",
+        "nan scale",
+        "nan",
+        "columns",
+        "softmax",
+    ],
+)
+def test_outputs_of_another_meaning_are_refused(outputs, likelihood, says):
+    with pytest.raises(ValueError, match=says):
+        ct.wrap(*pair(outputs), likelihood)
+
+
+def test_the_remedies_give_the_right_draws():
+    logits = ct.wrap(*pair(lambda z: constant(3, -1.0)(z)), ct.Bernoulli(from_logits=True))
+    draws = ct.sample_conditional(logits, {}, 4_000, "importance", seed=0, progress=False).values
+    np.testing.assert_allclose(draws.mean(0), 1 / (1 + np.e), atol=0.03)
+    networks = pair(lambda z: [constant(3, 7.0)(z), constant(3, -4.0)(z)])
+    log_variance = ct.wrap(*networks, ct.Normal(from_log_variance=True))
+    draws = ct.sample_conditional(log_variance, {}, 4_000, "importance", seed=0, progress=False).values
+    np.testing.assert_allclose(draws.mean(0), 7.0, atol=0.01)
+    np.testing.assert_allclose(draws.std(0), np.exp(-2), rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    "outputs, likelihood",
+    [
+        (lambda z: keras.ops.sigmoid(30 * dense(3)(z)), ct.Bernoulli()),  # saturated
+        (lambda z: dense(3)(z), ct.Bernoulli(from_logits=True)),
+        (lambda z: constant(3, 0.3)(z), ct.Bernoulli(from_logits=True)),  # logits that could be probabilities
+        (lambda z: [dense(3)(z), constant(3, 1e-6)(z)], ct.Normal()),
+        (lambda z: [dense(3)(z), constant(3, 2.0)(z)], ct.Normal(from_log_variance=True)),
+        (lambda z: [[dense(2)(z), constant(2, 1.0)(z)], constant(3, 0.5)(z)], TWO),
+    ],
+    ids=["saturated", "logits", "constant", "small", "large", "even"],
+)
+def test_outputs_that_can_be_meant_are_taken(outputs, likelihood):
+    model = ct.wrap(*pair(outputs), likelihood)
+    assert np.isfinite(model.likelihood.mean(model.decode(np.ones((5, 2))))).all()
+
+
+def test_a_wrapped_model_is_copied():
+    model = ct.wrap(*pair(), ct.Bernoulli(), "abc")
+    for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        np.testing.assert_allclose(again.encode(np.ones((4, 3)))[0], model.encode(np.ones((4, 3)))[0], rtol=1e-5)
+        assert again.likelihood == model.likelihood and again.feature_names == ("a", "b", "c")
