@@ -55,7 +55,7 @@ def reproduce_note(folder, train=None, num_samples=5_000):
     mixture = two_ridges()
     rows = mixture.sample(40_000, seed=0)
     figure, axes = plt.subplots(figsize=(5, 4))
-    axes.scatter(*rows[:5_000].T, s=2, alpha=0.4, color=TRUTH)
+    axes.scatter(rows[:5_000, 0], rows[:5_000, 1], s=2, alpha=0.4, color=TRUTH)
     axes.set(xlabel="X0", ylabel="X1", title="5,000 rows of the mixture")
     figure.savefig(folder / "1_mixture.png")
     print("Training a VAE on the mixture (about a minute)", flush=True)
@@ -89,7 +89,7 @@ def reproduce_note(folder, train=None, num_samples=5_000):
     for ours, true in zip(np.cov(joint.T), mixture.covariance, strict=True):
         print("  " + "  ".join(f"{a:6.3f} [{b:6.3f}]" for a, b in zip(ours, true, strict=True)))
     figure, axes = plt.subplots(figsize=(5, 4))
-    axes.scatter(*joint[:5_000].T, s=2, alpha=0.4, color=METHOD_COLORS["lair"])
+    axes.scatter(joint[:5_000, 0], joint[:5_000, 1], s=2, alpha=0.4, color=METHOD_COLORS["lair"])
     axes.set(xlabel="X0", ylabel="X1", title="5,000 joint draws of the VAE")
     figure.savefig(folder / "3_joint.png")
     print(f"Figures are in {folder}/; this took {time.perf_counter() - began:.0f} s")

@@ -200,7 +200,10 @@ def _mask(mask, observed, names, cells, single):
                 continue  # only one of the two has labels
             if not have.equals(want) and not (have.is_unique and want.isin(have).all()):
                 raise ValueError("the mask has other labels than the values; mask.to_numpy() goes by position")
-            mask = mask if have.equals(want) else mask.reindex(want, axis=mask.ndim - back)
+            if isinstance(mask, pd.DataFrame) and back == 1:
+                mask = mask.reindex(columns=want)
+            else:
+                mask = mask.reindex(index=want)
     mask = np.asarray(mask, dtype=None if isinstance(mask, np.ndarray) else object)
     found = pd.api.types.infer_dtype(mask.ravel(), skipna=False)
     if found != "boolean":

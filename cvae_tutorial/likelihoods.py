@@ -443,8 +443,8 @@ class Columns(Likelihood):
             For a column that has no observed value or a single category, dates, complex numbers,
             cells that cannot be a category, and repeated names.
         """
-        for name in frame.columns[frame.columns.duplicated()]:
-            raise ValueError(f"column {name!r} stands twice in the table")
+        for twice in frame.columns[frame.columns.duplicated()]:
+            raise ValueError(f"column {twice!r} stands twice in the table")
         kinds: dict[Hashable, Likelihood] = {}
         for name, column in frame.items():
             known, found, label = column.dropna(), pd.api.types.infer_dtype(column, skipna=True), f"column {name!r}"

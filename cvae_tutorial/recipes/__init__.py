@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib
 import time
+from typing import Any
 
 from .checkpoints import save_vae
 from .fresh_rows import FreshRows
 
 # The file of each checkpoint, and the settings that tell checkpoints of one file apart.
-_FILES = {
+_FILES: dict[str, tuple[str, dict[str, Any]]] = {
     "two_ridges": ("two_ridges", {}),
     "paths_rough": ("paths", {"hurst": 0.25}),
     "paths_brownian": ("paths", {"hurst": 0.5, "latent_dim": 24}),

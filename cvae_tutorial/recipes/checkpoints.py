@@ -12,6 +12,7 @@ import json
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def save_vae(vae, name, recipe, reached, directory):
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
-    arrays = {f"weight_{i}": np.asarray(w) for i, w in enumerate(vae.get_weights())}
+    arrays: dict[str, Any] = {f"weight_{i}": np.asarray(w) for i, w in enumerate(vae.get_weights())}
     np.savez_compressed(buffer, **arrays)
     (directory / f"{name}.npz").write_bytes(buffer.getvalue())
     card = {
