@@ -138,8 +138,10 @@ class VAE(keras.Model):
     feature_names : sequence of str, optional
         Column names; taken from ``likelihood`` or from a DataFrame given to ``fit``.
     seed : int, optional
-        Seed of the reparameterisation noise. Initial weights follow
-        ``keras.utils.set_random_seed``.
+        Seed of the initial weights and of the reparameterisation noise: the same seed gives the same
+        model, and no other random state is read or changed. Without one, initial weights follow
+        ``keras.utils.set_random_seed``. Networks of your own come with weights of their own.
+        (The published weights were drawn before this was so: their recipes, run again, start elsewhere.)
 
     References
     ----------
@@ -184,7 +186,7 @@ class VAE(keras.Model):
         self._settings = {"hidden": tuple(hidden), "activation": activation, "seed": seed}
         own = {"encoder": encoder, "decoder": decoder}
         self._own_networks = [name for name in own if own[name] is not None]
-        mlp = {"hidden": hidden, "activation": activation, "dtype": self.dtype_policy}
+        mlp = {**self._settings, "dtype": self.dtype_policy}
         self.encoder = _network(encoder, "encoder", likelihood.num_inputs(num_features), 2 * latent_dim, **mlp)
         self.decoder = _network(decoder, "decoder", latent_dim, likelihood.num_parameters(num_features), **mlp)
         fixed: dict[str, Any] = {"trainable": False, "dtype": "float32", "autocast": False}
@@ -524,14 +526,17 @@ def _is_table(x: object) -> TypeGuard[Table]:
     return isinstance(x, np.ndarray | list) or hasattr(x, "columns")
 
 
-def _network(network, name, num_inputs, num_outputs, hidden, activation, dtype):
-    """Make a perceptron, or build and check a network of the user's."""
+def _network(network, name, num_inputs, num_outputs, hidden, activation, seed, dtype):
+    """Make a perceptron, every layer with a seed of its own, or build and check a network of the user's."""
     if network is None:
         widths, names = [*hidden, num_outputs], [*(f"hidden_{i}" for i in range(len(hidden))), "output"]
+        entropy = None if seed is None else np.random.SeedSequence([seed, *name.encode()])
+        seeds = [None] * len(widths) if entropy is None else entropy.generate_state(len(widths)).tolist()
         activations = [activation] * len(hidden) + [None]
+        starts: Any = map(keras.initializers.GlorotUniform, seeds)
         layers = [
-            keras.layers.Dense(width, function, name=layer, dtype=dtype)
-            for width, function, layer in zip(widths, activations, names, strict=True)
+            keras.layers.Dense(width, function, kernel_initializer=start, name=layer, dtype=dtype)
+            for width, function, start, layer in zip(widths, activations, starts, names, strict=True)
         ]
         network = keras.Sequential([keras.Input((num_inputs,)), *layers], name=name)
     outputs = network(tf.zeros((1, num_inputs)), training=False)

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import random
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -401,6 +403,27 @@ def test_unequal_batches_count_by_their_rows():
     assert reached["loss"] == pytest.approx(-reached["bound"], rel=1e-5)
 
 
+def test_half_precision_scales_the_loss():
+    """Gradients below what half precision holds: unscaled, they would all be zero."""
+    vae, before, _ = trained(
+        sample_weight=np.full(60, 1e-8),
+        dtype="mixed_float16",
+        networks={"hidden": (8,)},
+        optimizer=keras.optimizers.SGD(1e7),
+    )
+    full, begun, _ = trained(
+        sample_weight=np.full(60, 1e-8), networks={"hidden": (8,)}, optimizer=keras.optimizers.SGD(1e7)
+    )
+    assert isinstance(vae.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert vae.encoder.layers[0].compute_dtype == "float16"
+    moved, expected = (
+        np.concatenate([(a - b).ravel() for a, b in zip(m.get_weights(), w, strict=True)])
+        for m, w in ((vae, before), (full, begun))
+    )
+    assert np.abs(expected).max() > 0.01
+    assert np.linalg.norm(moved - expected) < 0.1 * np.linalg.norm(expected)
+
+
 def test_optimizers_clip_and_average_as_they_are_told():
     clipped, before, _ = trained(optimizer=keras.optimizers.SGD(0.1, global_clipnorm=1e-2))
     moved = np.concatenate([(a - b).ravel() for a, b in zip(clipped.get_weights(), before, strict=True)])
@@ -472,6 +495,40 @@ def test_outputs_that_make_no_encoder(outputs, says):
     inputs = keras.Input((2,))
     with pytest.raises(ValueError, match=says):
         ct.VAE(2, encoder=keras.Model(inputs, outputs(inputs)))
+
+
+# Initial weights
+
+
+def flat(vae):
+    return np.concatenate([w.ravel() for w in vae.get_weights()])
+
+
+def test_a_seed_gives_the_initial_weights_and_touches_nothing():
+    def draw(build):
+        keras.utils.set_random_seed(1)
+        return build(), random.random(), np.random.rand(), float(tf.random.uniform(())), float(keras.random.uniform(()))
+
+    first, *numbers = draw(lambda: ct.VAE(3, hidden=(5, 5), seed=3))
+    assert numbers == list(draw(lambda: None))[1:]
+    with ThreadPoolExecutor(4) as pool:
+        others = list(pool.map(lambda seed: ct.VAE(3, hidden=(5, 5), seed=seed), [3, 3, np.int64(3), 4]))
+    assert all((flat(vae) == flat(first)).all() for vae in others[:3])
+    assert (flat(others[3]) != flat(first)).mean() > 0.5
+    vae = ct.VAE(3, hidden=(3, 3), latent_dim=3, seed=0)
+    kernels = [w.tobytes() for w in vae.get_weights() if w.shape == (3, 3)]
+    assert len(set(kernels)) == len(kernels) == 4  # no two layers alike
+    limit = np.sqrt(6 / (100 + 100))
+    kernel = ct.VAE(2, seed=0).encoder.layers[1].kernel.numpy()  # (100, 100), Glorot's uniform
+    assert np.abs(kernel).max() <= limit and kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.02)
+
+
+def test_without_a_seed_initial_weights_follow_keras():
+    def made(seed):
+        keras.utils.set_random_seed(seed)
+        return flat(ct.VAE(2, hidden=(5,)))
+
+    assert (made(1) == made(1)).all() and (made(1) != made(2)).any()
 
 
 # What samplers know of a model
