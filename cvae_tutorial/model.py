@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
-from .evidence import to_array
-from .likelihoods import Likelihood, Normal, log_normal, output_shapes
+from .evidence import column_label, to_array
+from .likelihoods import Columns, Likelihood, Normal, log_normal, output_shapes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,13 +98,21 @@ def _floats(layer) -> int:
     return sum(math.prod(size or 1 for size in output.shape[1:]) for output in outputs)
 
 
+class NegativeBound(keras.losses.Loss):
+    """The loss of `VAE`, by Keras's own rules for weights, precision and replicas."""
+
+    def call(self, y_true, y_pred):
+        return -y_pred
+
+
 @keras.saving.register_keras_serializable(package="cvae_tutorial")
 class VAE(keras.Model):
     """A variational autoencoder that trains with ordinary ``compile`` and ``fit``.
 
     The loss is the negative importance-weighted bound [1]_ on log p(x), with ``num_importance``
     draws from the encoder; one draw gives the ELBO [2]_. A NaN in a row is a missing cell: the
-    bound then covers the observed cells only, and the encoder reads zero there [3]_.
+    bound then covers the observed cells only, and the encoder reads zero there [3]_. Penalties of
+    the networks' own (regularisers, ``add_loss``) are added to it, as to any Keras loss.
 
     Columns are standardised inside the model, from the first data given to ``fit`` (or `adapt`).
     Everything that goes in or comes out is in the units of the data.
@@ -119,18 +127,21 @@ class VAE(keras.Model):
         Widths of the hidden layers of encoder and decoder.
     num_importance : int
         Number of draws K in the bound. 1 is the ELBO.
-    likelihood : likelihood, optional
+    likelihood : Likelihood, optional
         `Normal` (default), `Bernoulli`, `Categorical` or `Columns`.
     activation : str or callable
         Activation of the hidden layers.
     encoder, decoder : keras.Model, optional
-        Networks of your own. The encoder maps (n, num_inputs) to (n, 2 l): location, and scale
-        before a softplus. The decoder maps (n, l) to (n, likelihood.num_parameters(d)).
+        Networks of your own, of any dtype policy. The encoder maps (n, num_inputs) to (n, 2 l):
+        location, and scale before a softplus. The decoder maps (n, l) to
+        (n, likelihood.num_parameters(d)).
     feature_names : sequence of str, optional
         Column names; taken from ``likelihood`` or from a DataFrame given to ``fit``.
     seed : int, optional
-        Seed of the reparameterisation noise. Initial weights follow
-        ``keras.utils.set_random_seed``.
+        Seed of the initial weights and of the reparameterisation noise: the same seed gives the same
+        model, and no other random state is read or changed. Without one, initial weights follow
+        ``keras.utils.set_random_seed``. Networks of your own come with weights of their own.
+        (The published weights were drawn before this was so: their recipes, run again, start elsewhere.)
 
     References
     ----------
@@ -147,89 +158,68 @@ class VAE(keras.Model):
 
     def __init__(
         self,
-        num_features=None,
-        latent_dim=2,
-        hidden=(100, 100),
-        num_importance=1,
-        likelihood=None,
-        activation="relu",
-        encoder=None,
-        decoder=None,
-        feature_names=None,
-        seed=None,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        likelihood = Normal() if likelihood is None else likelihood
-        if isinstance(likelihood, type) or not hasattr(likelihood, "constrain"):
+        num_features: int | None = None,
+        latent_dim: int = 2,
+        hidden: Sequence[int] = (100, 100),
+        num_importance: int = 1,
+        likelihood: Likelihood | None = None,
+        activation: Any = "relu",
+        encoder: keras.Model | None = None,
+        decoder: keras.Model | None = None,
+        feature_names: Sequence | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)  # data units do not fit into half precision
+        likelihood, seed = Normal() if likelihood is None else likelihood, None if seed is None else int(seed)
+        if not isinstance(likelihood, Likelihood):
             raise TypeError(f"likelihood must be a likelihood object such as Normal(), got {likelihood!r}")
         if num_features is None:
-            if not hasattr(likelihood, "kinds"):
+            if not isinstance(likelihood, Columns):
                 raise ValueError("num_features is needed: the number of columns of the data")
             num_features = len(likelihood.kinds)
-        for name, value in [
-            ("num_features", num_features),
-            ("latent_dim", latent_dim),
-            ("num_importance", num_importance),
-        ]:
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        self.num_features, self.latent_dim = int(num_features), int(latent_dim)
-        self.num_importance, self.likelihood = int(num_importance), likelihood
+        self.num_features = _positive("num_features", num_features)
+        self.latent_dim = _positive("latent_dim", latent_dim)
+        self.num_importance = _positive("num_importance", num_importance)
+        self.likelihood = likelihood
         self.feature_names = _names(feature_names, likelihood, num_features)
         self._settings = {"hidden": tuple(hidden), "activation": activation, "seed": seed}
-        self._own_networks = (encoder is not None, decoder is not None)
-        num_inputs = likelihood.num_inputs(num_features)
-        num_parameters = likelihood.num_parameters(num_features)
-        self.encoder = encoder or _mlp(num_inputs, hidden, 2 * latent_dim, activation, "encoder")
-        self.decoder = decoder or _mlp(latent_dim, hidden, num_parameters, activation, "decoder")
-        for network, inputs, outputs in [
-            (self.encoder, num_inputs, 2 * latent_dim),
-            (self.decoder, latent_dim, num_parameters),
-        ]:
-            shape = tuple(network.compute_output_shape((1, inputs)))
-            if shape != (1, outputs):
-                raise ValueError(
-                    f"network {network.name!r} maps {inputs} inputs to shape {shape[1:]}, it must give ({outputs},)"
-                )
-        self.shift = self.add_weight(
-            shape=(num_features,), initializer="zeros", trainable=False, dtype="float32", autocast=False, name="shift"
-        )
-        self.scale = self.add_weight(
-            shape=(num_features,), initializer="ones", trainable=False, dtype="float32", autocast=False, name="scale"
-        )
-        self.adapted = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, dtype="float32", autocast=False, name="adapted"
-        )
-        self.kl_weight = self.add_weight(
-            shape=(), initializer="ones", trainable=False, dtype="float32", autocast=False, name="kl_weight"
-        )
+        own = {"encoder": encoder, "decoder": decoder}
+        self._own_networks = [name for name in own if own[name] is not None]
+        mlp = {**self._settings, "dtype": self.dtype_policy}
+        self.encoder = _network(encoder, "encoder", likelihood.num_inputs(num_features), 2 * latent_dim, **mlp)
+        self.decoder = _network(decoder, "decoder", latent_dim, likelihood.num_parameters(num_features), **mlp)
+        fixed: dict[str, Any] = {"trainable": False, "dtype": "float32", "autocast": False}
+        self.shift = self.add_weight(shape=(num_features,), initializer="zeros", name="shift", **fixed)
+        self.scale = self.add_weight(shape=(num_features,), initializer="ones", name="scale", **fixed)
+        self.adapted = self.add_weight(shape=(), initializer="zeros", name="adapted", **fixed)
+        self.kl_weight = self.add_weight(shape=(), initializer="ones", name="kl_weight", **fixed)
         self.noise = keras.random.SeedGenerator(seed)
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", "bound", "reconstruction", "kl")}
+        self.parts = [keras.metrics.Mean(name=name) for name in ("bound", "reconstruction", "kl")]
         self.supports_jit = False  # XLA does not speed up networks this small
         self.built = True
 
     # The model, in the terms of `LatentVariableModel`.
 
-    def encode(self, x):
+    def encode(self, x: Rows, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         """Location and scale of q(z | x), each (..., l), for ``x`` (..., d); NaN is a missing cell."""
         x = tf.cast(x, "float32")
-        observed = ~tf.math.is_nan(x)
-        x = tf.where(observed, x, 0.0)
-        features = self.likelihood.features(x, observed, self.shift, self.scale)
-        loc, spread = tf.split(_apply(self.encoder, features), 2, axis=-1)
+        observed = tf.math.logical_not(tf.math.is_nan(x))
+        features = self.likelihood.features(tf.where(observed, x, 0.0), observed, self.shift, self.scale)
+        loc, spread = tf.split(_apply(self.encoder, features, training), 2, axis=-1)
         return loc, 1e-4 + tf.nn.softplus(spread)
 
-    def decode(self, z):
+    def decode(self, z: Rows, training: bool = False) -> Any:
         """Parameters of p(x | z) in the units of the data, for ``z`` (..., l)."""
-        z = tf.cast(z, "float32")
-        return self.likelihood.constrain(_apply(self.decoder, z), self.shift, self.scale)
+        return self.likelihood.constrain(_apply(self.decoder, z, training), self.shift, self.scale)
 
-    def call(self, x):
+    def call(self, x: Rows) -> tf.Tensor:
         """Mean reconstruction (n, d): decode the mean of q(z | x)."""
         return self.likelihood.mean(self.decode(self.encode(x)[0]))
 
-    def bound(self, x, num_importance=None):
+    def bound(
+        self, x: Rows, num_importance: int | None = None, training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Importance-weighted bound on log p(x) of each row, with its parts.
 
         Parameters
@@ -238,6 +228,8 @@ class VAE(keras.Model):
             Rows in data units; NaN is a missing cell.
         num_importance : int, optional
             Draws K; the model's own by default.
+        training : bool
+            Whether layers such as Dropout and BatchNormalization act as in training.
 
         Returns
         -------
@@ -247,12 +239,12 @@ class VAE(keras.Model):
         """
         x = tf.cast(x, "float32")
         num_draws = num_importance or self.num_importance
-        loc, scale = self.encode(x)
-        loc, scale = loc[:, None], scale[:, None]
+        loc, scale = (a[:, None] for a in self.encode(x, training))
         shape = (tf.shape(x)[0], num_draws, self.latent_dim)
-        z = loc + scale * keras.random.normal(shape, dtype="float32", seed=self.noise)
-        observed = ~tf.math.is_nan(x)
-        log_prob = self.likelihood.log_prob(self.decode(z), tf.where(observed, x, 0.0)[:, None])
+        noise: Any = keras.random.normal(shape, dtype="float32", seed=self.noise)
+        z = loc + scale * noise
+        observed = tf.math.logical_not(tf.math.is_nan(x))
+        log_prob = self.likelihood.log_prob(self.decode(z, training), tf.where(observed, x, 0.0)[:, None])
         log_likelihood = tf.reduce_sum(tf.where(observed[:, None], log_prob, 0.0), -1)  # (n, K)
         log_ratio = tf.reduce_sum(log_normal(z, 0.0, 1.0) - log_normal(z, loc, scale), -1)
         log_weight = log_likelihood + self.kl_weight * log_ratio
@@ -260,79 +252,82 @@ class VAE(keras.Model):
         kl = 0.5 * tf.reduce_sum(loc**2 + scale**2 - 1.0 - 2.0 * tf.math.log(scale), [-2, -1])
         return bound, tf.reduce_mean(log_likelihood, -1), kl
 
-    # Training, by Keras.
+    # Training, by Keras: its own steps call `compute_loss`.
 
-    def train_step(self, data):
-        x = keras.utils.unpack_x_y_sample_weight(data)[0]
-        with tf.GradientTape() as tape:
-            bound, reconstruction, kl = self.bound(x)
-            loss = -tf.reduce_mean(bound)
-        self.optimizer.apply(tape.gradient(loss, self.trainable_weights), self.trainable_weights)
-        return self._track(loss, bound, reconstruction, kl)
+    def compute_loss(self, x: Any = None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Negative bound, averaged over the rows of a batch with their weights, plus the networks' own penalties."""
+        if self.loss is not None:
+            raise ValueError("the loss of a VAE is its negative bound: leave loss out of compile()")
+        if sample_weight is not None and len(sample_weight.shape) != 1:
+            raise ValueError(f"sample_weight must hold one weight for each row, got shape {tuple(sample_weight.shape)}")
+        parts = self.bound(x, training=training)
+        for tracker, part in zip(self.parts, parts, strict=True):
+            tracker.update_state(part, sample_weight)
+        loss = NegativeBound()(parts[0], parts[0], sample_weight)
+        return loss + super().compute_loss(x, y, y_pred, sample_weight, training) if self.losses else loss
 
-    def test_step(self, data):
-        x = keras.utils.unpack_x_y_sample_weight(data)[0]
-        bound, reconstruction, kl = self.bound(x)
-        return self._track(-tf.reduce_mean(bound), bound, reconstruction, kl)
-
-    def _track(self, *values):
-        for tracker, value in zip(self.trackers.values(), values, strict=True):
-            tracker.update_state(value)
-        return {name: tracker.result() for name, tracker in self.trackers.items()}
-
-    @property
-    def metrics(self):
-        return list(self.trackers.values())
-
-    def adapt(self, x):
+    def adapt(self, x: Table) -> None:
         """Take the units of the columns (and their names, from a DataFrame) from ``x`` (n, d)."""
         rows = self._rows(x)
         if not len(rows):
             raise ValueError("there are no rows to learn the columns' units from")
-        label = self._label
+        labels = [column_label(column, self.feature_names) for column in range(self.num_features)]
         for column in np.flatnonzero(np.isnan(rows).all(axis=0)):
-            raise ValueError(f"{label(column)} has no observed value: leave it out of the model")
+            raise ValueError(f"{labels[column]} has no observed value: leave it out of the model")
         shift, scale = self.likelihood.units(rows)
         scale = np.where(np.nanmin(rows, 0) < np.nanmax(rows, 0), scale, 0.0)  # 0.1 repeated has a tiny std
         for column in np.flatnonzero((scale > 0) & (scale < 1e-5 * np.abs(shift))):
             raise ValueError(
-                f"{label(column)} varies by {scale[column]:.3g} around {shift[column]:.6g}, too little "
+                f"{labels[column]} varies by {scale[column]:.3g} around {shift[column]:.6g}, too little "
                 "for single precision: subtract a constant from it"
             )
         self.shift.assign(shift)
         self.scale.assign(np.where(scale > 0, scale, 1.0))  # a constant column keeps its unit
         self.adapted.assign(1.0)
 
-    def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
-        """Train, as ``keras.Model.fit`` does. ``x`` is (n, d), NaN in the holes: an array, a
-        DataFrame, or a dataset of batches (then call `adapt` first).
+    def fit(
+        self, x: Data | None = None, y=None, *args, sample_weight=None, validation_data=None, **kwargs
+    ) -> keras.callbacks.History:
+        """Train, as ``keras.Model.fit`` does.
+
+        Parameters
+        ----------
+        x : array, DataFrame or dataset of batches
+            Rows (n, d), NaN in the holes. With a dataset, call `adapt` first.
+        y : optional
+            Not part of the loss, for a VAE has no targets. Metrics given to ``compile`` compare it
+            with the mean reconstruction.
+        sample_weight : array (n,), optional
+            Weights of the rows. The loss is the mean over a batch of weight times negative bound;
+            bound, reconstruction and KL are reported as weighted means.
+        validation_data : array, DataFrame, dataset, or tuple, optional
+            Rows, ``(rows, y)`` or ``(rows, y, sample_weight)``, where y may be None.
+        *args, **kwargs
+            As in Keras.
         """
         if isinstance(x, tuple):
             raise TypeError("x is one table (n, d); rows with targets, or several tables, cannot be given as a tuple")
-        if isinstance(x, tf.Tensor):
-            x = x.numpy()
-        if isinstance(x, np.ndarray) or hasattr(x, "columns") or isinstance(x, list):
-            if not self.adapted.numpy():
-                self.adapt(x)
-            x = self._checked(x)
-        elif not self.adapted.numpy():
-            raise ValueError("call vae.adapt(rows) before fitting on a dataset: it sets the columns' units")
-        if isinstance(validation_data, tuple) and validation_data:
-            validation_data = validation_data[0]  # (x,) or (x, y): there are no targets
-        if isinstance(validation_data, np.ndarray | list) or hasattr(validation_data, "columns"):
-            validation_data = (self._checked(validation_data),)
-        return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
+        if kwargs.get("class_weight") is not None:
+            raise ValueError("class_weight goes by targets, and a VAE has none: give sample_weight, one for each row")
+        x = x.numpy() if isinstance(x, tf.Tensor) else x
+        if not self.adapted.numpy():
+            if not _is_table(x):
+                raise ValueError("call vae.adapt(rows) before fitting on a dataset: it sets the columns' units")
+            self.adapt(x)
+        if validation_data is not None:
+            parts = validation_data if isinstance(validation_data, tuple) else (validation_data,)
+            validation_data = self._checked(*parts)
+        x, y, sample_weight = self._checked(x, y, sample_weight)
+        return super().fit(x, y, *args, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
 
-    def evaluate(self, x=None, *args, **kwargs):
+    def evaluate(self, x: Data | None = None, y=None, *args, sample_weight=None, **kwargs):
         """Mean bound, reconstruction and KL over ``x`` (n, d), in nats per row."""
-        if isinstance(x, np.ndarray | list) or hasattr(x, "columns"):
-            x = self._checked(x)
-        return super().evaluate(x, *args, **kwargs)
+        x, y, sample_weight = self._checked(x, y, sample_weight)
+        return super().evaluate(x, y, *args, sample_weight=sample_weight, **kwargs)
 
-    def sample(self, num_samples, seed=None):
+    def sample(self, num_samples: int, seed: int | np.random.Generator | None = None) -> NDArray[np.float64]:
         """Joint draws from the model: z from the prior, then x from p(x | z). Array (s, d)."""
-        if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool) or num_samples < 1:
-            raise ValueError(f"num_samples must be a positive integer, got {num_samples!r}")
+        num_samples = _positive("num_samples", num_samples)
         generator = np.random.default_rng(seed)
         z = generator.standard_normal((num_samples, self.latent_dim), dtype="float32")
         pair = generator.integers(2**31, size=2, dtype="int32")
@@ -346,38 +341,36 @@ class VAE(keras.Model):
         self.feature_names = names  # only from a table that passed the checks
         return rows
 
-    def _checked(self, x):
-        """Rows as a tensor: `fit` hands its validation rows to `evaluate`, which reads arrays and
-        frames, and must not read category codes as names.
+    def _checked(self, x, y=None, sample_weight=None):
+        """Rows, targets and weights, a table of rows as a tensor.
+
+        `fit` hands its validation rows to `evaluate`, which must not read category codes as names:
+        tensors are numbers already.
         """
-        return tf.constant(self._rows(x), "float32")
+        if _is_table(x):
+            x = tf.constant(self._rows(x), "float32")
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight, "float32")
+            y = x if y is None else y  # Keras drops weights that come without targets
+        return x, y, sample_weight
 
-    def _label(self, column):
-        return f"column {column}" if self.feature_names is None else f"column {self.feature_names[column]!r}"
-
-    def get_config(self):
-        networks = {
-            name: keras.saving.serialize_keras_object(getattr(self, name)) if own else None
-            for name, own in zip(("encoder", "decoder"), self._own_networks, strict=True)
-        }
+    def get_config(self) -> dict[str, Any]:
+        """Return the settings, networks of one's own included, as Keras saves them."""
+        names = ("num_features", "latent_dim", "num_importance", "feature_names")
+        objects = {"likelihood": self.likelihood, **{name: getattr(self, name) for name in self._own_networks}}
         return {
             **super().get_config(),
-            "num_features": self.num_features,
-            "latent_dim": self.latent_dim,
-            "num_importance": self.num_importance,
-            "likelihood": keras.saving.serialize_keras_object(self.likelihood),
-            "feature_names": self.feature_names,
+            **{name: getattr(self, name) for name in names},
             **self._settings,
-            **networks,
+            "activation": keras.activations.serialize(keras.activations.get(self._settings["activation"])),
+            **{name: keras.saving.serialize_keras_object(made) for name, made in objects.items()},
         }
 
     @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        for name in ("encoder", "decoder", "likelihood"):
-            if config[name] is not None:
-                config[name] = keras.saving.deserialize_keras_object(config[name])
-        return cls(**config)
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> VAE:
+        """Make a model from what `get_config` returned; weights start anew."""
+        made = {name: config[name] for name in ("likelihood", "encoder", "decoder") if config.get(name) is not None}
+        return cls(**{**config, **keras.saving.deserialize_keras_object(made, custom_objects)})
 
 
 class KLWarmup(keras.callbacks.Callback):
@@ -512,6 +505,12 @@ def _all_finite(what, outputs):
         raise ValueError(f"{what} is NaN or infinite for draws from the prior")
 
 
+def _positive(name, value):
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)
+
+
 def _names(feature_names, likelihood, num_features):
     """Column names as a tuple, one for each column, or None."""
     names = getattr(likelihood, "names", None) if feature_names is None else feature_names
@@ -523,10 +522,30 @@ def _names(feature_names, likelihood, num_features):
     return names
 
 
-def _mlp(num_inputs, hidden, num_outputs, activation, name):
-    layers = [keras.layers.Dense(width, activation=activation, name=f"hidden_{i}") for i, width in enumerate(hidden)]
-    inputs = keras.Input((num_inputs,))
-    return keras.Sequential([inputs, *layers, keras.layers.Dense(num_outputs, name="output")], name=name)
+def _is_table(x: object) -> TypeGuard[Table]:
+    return isinstance(x, np.ndarray | list) or hasattr(x, "columns")
+
+
+def _network(network, name, num_inputs, num_outputs, hidden, activation, seed, dtype):
+    """Make a perceptron, every layer with a seed of its own, or build and check a network of the user's."""
+    if network is None:
+        widths, names = [*hidden, num_outputs], [*(f"hidden_{i}" for i in range(len(hidden))), "output"]
+        entropy = None if seed is None else np.random.SeedSequence([seed, *name.encode()])
+        seeds = [None] * len(widths) if entropy is None else entropy.generate_state(len(widths)).tolist()
+        activations = [activation] * len(hidden) + [None]
+        starts: Any = map(keras.initializers.GlorotUniform, seeds)
+        layers = [
+            keras.layers.Dense(width, function, kernel_initializer=start, name=layer, dtype=dtype)
+            for width, function, start, layer in zip(widths, activations, starts, names, strict=True)
+        ]
+        network = keras.Sequential([keras.Input((num_inputs,)), *layers], name=name)
+    outputs = network(tf.zeros((1, num_inputs)), training=False)
+    if tf.nest.is_nested(outputs) or outputs.shape != (1, num_outputs):
+        raise ValueError(
+            f"network {network.name!r} maps {num_inputs} inputs to shape {output_shapes(outputs)}, "
+            f"it must give ({num_outputs},)"
+        )
+    return network
 
 
 def _apply(network, x, training=False, shape=None):

@@ -1,5 +1,10 @@
 """The VAE: the bound against closed forms, training as Keras does it, saving, tables with holes."""
 
+import copy
+import pickle
+import random
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pandas as pd
@@ -236,6 +241,296 @@ def test_kl_warmup_ramps_and_ends_at_one():
     np.testing.assert_allclose(bound, reconstruction, rtol=1e-6)
 
 
+# Training is Keras's own: whatever a train step does for another model, it does for this one
+
+ROWS = np.random.default_rng(0).normal([50.0, -3.0], [9.0, 0.5], (60, 2))
+WEIGHTS = np.random.default_rng(1).uniform(0, 2, 60)
+
+
+def linear_pair(regularizer=None, activity=None):
+    """An encoder and a decoder of one layer each, the same whenever they are made."""
+    start = keras.initializers.GlorotUniform
+
+    def layer(inputs, outputs, seed, **settings):
+        dense = keras.layers.Dense(outputs, kernel_initializer=start(seed), **settings)
+        return keras.Sequential([keras.Input((inputs,)), dense])
+
+    return {
+        "encoder": layer(2, 4, 1, kernel_regularizer=regularizer),
+        "decoder": layer(2, 4, 2, activity_regularizer=activity),
+    }
+
+
+def trained(rows=ROWS, networks=None, optimizer=None, compiled=None, dtype=None, **fitted):
+    """A VAE after one epoch, and what it was before: weights and reported numbers."""
+    vae = ct.VAE(2, seed=0, dtype=dtype, **(linear_pair() if networks is None else networks))
+    vae.adapt(ROWS)
+    vae.compile(optimizer or keras.optimizers.SGD(0.1), **{"run_eagerly": True} | (compiled or {}))  # to save time
+    before = vae.get_weights()
+    history = vae.fit(rows, **{"batch_size": 60, "shuffle": False, "verbose": 0} | fitted).history
+    return vae, before, history
+
+
+def step_by_hand(penalty=lambda vae: 0.0, weights=None, networks=None, rows=ROWS):
+    """The gradient of the mean of weight times negative bound, plus a penalty: one step of length .1."""
+    vae = ct.VAE(2, seed=0, **(networks or linear_pair()))
+    vae.adapt(ROWS)
+    with tf.GradientTape() as tape:
+        bound = vae.bound(rows, training=True)[0]
+        loss = -tf.reduce_mean(bound * tf.cast(1.0 if weights is None else weights, "float32")) + penalty(vae)
+    keras.optimizers.SGD(0.1).apply(tape.gradient(loss, vae.trainable_weights), vae.trainable_weights)
+    return vae, float(loss)
+
+
+def assert_same(vae, other, rtol=1e-4):
+    for a, b in zip(vae.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-5)
+
+
+@pytest.mark.parametrize("run", [{"run_eagerly": False}, {}])
+def test_a_step_is_the_gradient_of_the_negative_bound(run):
+    vae, before, history = trained(compiled=run)
+    by_hand, loss = step_by_hand()
+    assert_same(vae, by_hand)
+    assert history["loss"][0] == pytest.approx(loss, rel=1e-5)
+    assert max(np.abs(a - b).max() for a, b in zip(before, vae.get_weights(), strict=True)) > 0.01
+
+
+@pytest.mark.parametrize("run", [{}, {"run_eagerly": True}, {"steps_per_execution": 3}])
+def test_dropout_and_batch_normalization_know_training_from_use(run):
+    drop, normalize = keras.layers.Dropout(0.9, seed=0), keras.layers.BatchNormalization(momentum=0.5)
+    seen, call = [], drop.call
+    drop.call = lambda x, training=False: (seen.append(training), call(x, training=training))[1]
+    layers = [keras.Input((2,)), normalize, drop, keras.layers.Dense(4)]
+    again = keras.layers.BatchNormalization(momentum=0.5)
+    vae = ct.VAE(
+        2,
+        encoder=keras.Sequential(layers),
+        seed=0,
+        decoder=keras.Sequential([keras.Input((2,)), again, keras.layers.Dense(4)]),
+    )
+    vae.compile("adam", **run)
+    vae.adapt(ROWS)
+    vae.fit(ROWS + [10 * float(vae.scale[0]), 0.0], batch_size=20, verbose=0)  # ten standard deviations off
+    after_three_updates = 10 * (1 - 0.5**3)
+    assert True in seen and float(normalize.moving_mean[0]) == pytest.approx(after_three_updates, rel=0.05)
+    assert not np.allclose(again.moving_variance, 1.0, atol=1e-3)
+    seen.clear()
+    kept = [layer.get_weights() for layer in (normalize, again)]
+    first, second = (vae.evaluate(ROWS, verbose=0, return_dict=True)["kl"] for _ in range(2))
+    assert first == second  # no dropout
+    vae.encode(ROWS), vae.sample(5, seed=0), vae(ROWS), vae.bound(ROWS), vae.predict(ROWS, verbose=0)
+    assert set(seen) == {False}
+    np.testing.assert_equal([layer.get_weights() for layer in (normalize, again)], kept)
+
+
+def test_penalties_of_the_networks_are_added_once():
+    """A regulariser, and a loss added in a call: each in the step, and once in what is reported."""
+    networks = linear_pair(keras.regularizers.L2(3.0), keras.regularizers.L2(0.1))
+
+    def kernel(vae):
+        return 3.0 * tf.reduce_sum(vae.encoder.layers[-1].kernel ** 2)
+
+    vae, _, history = trained(networks=networks)
+    # The activity of the decoder is that at the draws of the bound: Keras keeps it on the layer.
+    by_hand, loss = step_by_hand(
+        lambda vae: kernel(vae) + sum(vae.decoder.losses), networks=linear_pair(None, keras.regularizers.L2(0.1))
+    )
+    assert_same(vae, by_hand)
+    assert history["loss"][0] == pytest.approx(loss, rel=1e-5)
+    plain, _ = step_by_hand()
+    assert np.abs(plain.encoder.get_weights()[0] - by_hand.encoder.get_weights()[0]).max() > 0.1
+    vae.decoder.layers[-1].activity_regularizer = None
+    reached = vae.evaluate(ROWS, verbose=0, return_dict=True)
+    assert reached["loss"] + reached["bound"] == pytest.approx(float(kernel(vae)), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "weights, y, run",
+    [
+        (WEIGHTS, None, {}),
+        (WEIGHTS.tolist(), None, {}),
+        (pd.Series(WEIGHTS), np.zeros(60), {}),
+        (WEIGHTS, None, {"run_eagerly": False}),
+    ],
+    ids=["array", "list", "series", "graph"],
+)
+def test_weights_of_rows(weights, y, run):
+    """In the step and in what is reported, with and without targets: Keras itself drops weights without y."""
+    vae, _, history = trained(sample_weight=weights, y=y, validation_data=(ROWS, y, weights), compiled=run)
+    by_hand, loss = step_by_hand(weights=WEIGHTS)
+    assert_same(vae, by_hand)
+    plain, _ = step_by_hand()
+    assert np.abs(plain.encoder.get_weights()[0] - vae.encoder.get_weights()[0]).max() > 1e-3
+    assert history["loss"][0] == pytest.approx(loss, rel=1e-5)
+    kl = by_hand.bound(ROWS)[2].numpy()  # no noise in it
+    assert history["val_kl"][0] == pytest.approx(np.average(kl, weights=WEIGHTS), rel=1e-4)
+    reached = vae.evaluate(ROWS, y, sample_weight=weights, verbose=0, return_dict=True)
+    assert reached["kl"] == pytest.approx(np.average(kl, weights=WEIGHTS), rel=1e-4)
+    assert abs(np.average(kl, weights=WEIGHTS) / kl.mean() - 1) > 1e-3
+
+
+def test_weights_of_rows_in_datasets_and_batches():
+    batches = tf.data.Dataset.from_tensor_slices((ROWS, np.zeros(60), WEIGHTS)).batch(60)
+    by_hand, _ = step_by_hand(weights=WEIGHTS)
+    assert_same(trained(batches, batch_size=None)[0], by_hand)
+    vae, _, _ = trained(epochs=0)
+    vae.train_on_batch(ROWS, sample_weight=WEIGHTS)
+    assert_same(vae, by_hand)
+
+
+def test_rows_without_weight_are_not_learned():
+    rows = np.r_[np.full((300, 1), -3.0), np.full((300, 1), 3.0)] + np.random.default_rng(0).normal(0, 0.3, (600, 1))
+    vae = ct.VAE(1, latent_dim=1, hidden=(16,), seed=0)
+    vae.compile(keras.optimizers.Adam(1e-2))
+    vae.fit(rows, sample_weight=np.repeat([0.0, 1.0], 300), epochs=30, verbose=0)
+    assert (vae.sample(2_000, seed=0) < 0).mean() < 0.02
+
+
+def test_targets_serve_metrics_and_not_the_loss():
+    y = ROWS + 1.0
+    vae, _, history = trained(y=y, compiled={"metrics": ["mae"]})
+    assert_same(vae, step_by_hand()[0])
+    assert list(history)[0] == "bound" and {"mae", "loss", "kl", "reconstruction"} < set(history)
+    reached = vae.evaluate(ROWS, y, verbose=0, return_dict=True)
+    assert reached["mae"] == pytest.approx(np.abs(vae(ROWS).numpy() - y).mean(), rel=1e-4)
+
+
+def test_unequal_batches_count_by_their_rows():
+    vae, _, _ = trained(epochs=0)
+    reached = vae.evaluate(ROWS, batch_size=50, verbose=0, return_dict=True)  # 50 and 10
+    assert reached["kl"] == pytest.approx(vae.bound(ROWS)[2].numpy().mean(), rel=1e-5)
+    assert reached["loss"] == pytest.approx(-reached["bound"], rel=1e-5)
+
+
+def test_half_precision_scales_the_loss():
+    """Gradients below what half precision holds: unscaled, they would all be zero."""
+    vae, before, _ = trained(
+        sample_weight=np.full(60, 1e-8),
+        dtype="mixed_float16",
+        networks={"hidden": (8,)},
+        optimizer=keras.optimizers.SGD(1e7),
+    )
+    full, begun, _ = trained(
+        sample_weight=np.full(60, 1e-8), networks={"hidden": (8,)}, optimizer=keras.optimizers.SGD(1e7)
+    )
+    assert isinstance(vae.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert vae.encoder.layers[0].compute_dtype == "float16"
+    moved, expected = (
+        np.concatenate([(a - b).ravel() for a, b in zip(m.get_weights(), w, strict=True)])
+        for m, w in ((vae, before), (full, begun))
+    )
+    assert np.abs(expected).max() > 0.01
+    assert np.linalg.norm(moved - expected) < 0.1 * np.linalg.norm(expected)
+
+
+def test_optimizers_clip_and_average_as_they_are_told():
+    clipped, before, _ = trained(optimizer=keras.optimizers.SGD(0.1, global_clipnorm=1e-2))
+    moved = np.concatenate([(a - b).ravel() for a, b in zip(clipped.get_weights(), before, strict=True)])
+    assert np.linalg.norm(moved) == pytest.approx(1e-3, rel=1e-2)
+    averaged, _, _ = trained(optimizer=keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), epochs=2)
+    once, twice = trained()[0], trained(epochs=2)[0]
+    for a, b, c in zip(averaged.get_weights(), once.get_weights(), twice.get_weights(), strict=True):
+        np.testing.assert_allclose(a, 0.5 * (b + c), rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_networks_stay():
+    networks = linear_pair()
+    networks["decoder"].trainable = False
+    vae, before, _ = trained(networks=networks)
+    assert (vae.decoder.get_weights()[0] == before[-2]).all() and (vae.encoder.get_weights()[0] != before[4]).any()
+
+
+@pytest.mark.parametrize(
+    "compiled, fitted, says",
+    [
+        ({"loss": "mse"}, {"y": ROWS}, "loss of a VAE is its negative bound: leave loss out of compile"),
+        ({}, {"y": np.zeros(60), "class_weight": {0: 1.0}}, "give sample_weight, one for each row"),
+        ({}, {"sample_weight": np.ones((60, 2))}, r"one weight for each row, got shape \(.*, 2\)"),
+    ],
+)
+def test_what_training_refuses(compiled, fitted, says):
+    with pytest.raises(ValueError, match=says):
+        trained(compiled=compiled, **fitted)
+
+
+def test_large_units_in_half_precision():
+    rows = ROWS * 1e6  # beyond what half precision holds
+    vae = ct.VAE(2, hidden=(4,), seed=0, dtype="mixed_float16")
+    vae.compile("adam", run_eagerly=True)
+    assert np.isfinite(vae.fit(rows, verbose=0).history["loss"]).all()
+    assert vae(rows).dtype == "float32" and np.abs(vae(rows) - rows).max() < 1e9
+
+
+class Subclassed(keras.Model):
+    """A network whose layers do not know their shapes before it is called."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.dense = keras.layers.Dense(width)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@pytest.mark.parametrize(
+    "encoder", [Subclassed(4), keras.Sequential([keras.layers.Dense(4)])], ids=["subclassed", "no input"]
+)
+def test_networks_that_are_not_built_are_built(encoder):
+    vae, before, _ = trained(networks={"encoder": encoder})
+    assert vae.encoder is encoder and (encoder.get_weights()[0] != before[4]).any()
+    assert vae.sample(20, seed=0).shape == (20, 2) and width(vae) == 256
+
+
+@pytest.mark.parametrize(
+    "outputs, says",
+    [
+        (lambda x: [keras.layers.Dense(2)(x), keras.layers.Dense(2)(x)], r"\[\(2,\), \(2,\)\], it must give \(4,\)"),
+        (lambda x: {"loc": keras.layers.Dense(4)(x)}, r"\{'loc': \(4,\)\}, it must give \(4,\)"),
+        (lambda x: keras.layers.Reshape((2, 2))(keras.layers.Dense(4)(x)), r"\(2, 2\), it must give \(4,\)"),
+    ],
+    ids=["list", "dict", "axes"],
+)
+def test_outputs_that_make_no_encoder(outputs, says):
+    inputs = keras.Input((2,))
+    with pytest.raises(ValueError, match=says):
+        ct.VAE(2, encoder=keras.Model(inputs, outputs(inputs)))
+
+
+# Initial weights
+
+
+def flat(vae):
+    return np.concatenate([w.ravel() for w in vae.get_weights()])
+
+
+def test_a_seed_gives_the_initial_weights_and_touches_nothing():
+    def draw(build):
+        keras.utils.set_random_seed(1)
+        return build(), random.random(), np.random.rand(), float(tf.random.uniform(())), float(keras.random.uniform(()))
+
+    first, *numbers = draw(lambda: ct.VAE(3, hidden=(5, 5), seed=3))
+    assert numbers == list(draw(lambda: None))[1:]
+    with ThreadPoolExecutor(4) as pool:
+        others = list(pool.map(lambda seed: ct.VAE(3, hidden=(5, 5), seed=seed), [3, 3, np.int64(3), 4]))
+    assert all((flat(vae) == flat(first)).all() for vae in others[:3])
+    assert (flat(others[3]) != flat(first)).mean() > 0.5
+    vae = ct.VAE(3, hidden=(3, 3), latent_dim=3, seed=0)
+    kernels = [w.tobytes() for w in vae.get_weights() if w.shape == (3, 3)]
+    assert len(set(kernels)) == len(kernels) == 4  # no two layers alike
+    limit = np.sqrt(6 / (100 + 100))
+    kernel = ct.VAE(2, seed=0).encoder.layers[1].kernel.numpy()  # (100, 100), Glorot's uniform
+    assert np.abs(kernel).max() <= limit and kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.02)
+
+
+def test_without_a_seed_initial_weights_follow_keras():
+    def made(seed):
+        keras.utils.set_random_seed(seed)
+        return flat(ct.VAE(2, hidden=(5,)))
+
+    assert (made(1) == made(1)).all() and (made(1) != made(2)).any()
+
+
 # What samplers know of a model
 
 
@@ -337,6 +632,45 @@ def test_networks_of_ones_own_are_saved(tmp_path):
     row = np.where(np.arange(16) < 8, images[0], NAN)
     drawn = [ct.sample_conditional(m, row, 50, seed=0, progress=False).values for m in (vae, again)]
     assert drawn[0].tobytes() == drawn[1].tobytes() and set(np.unique(drawn[0])) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"hidden": (5,), "activation": keras.activations.gelu, "feature_names": ["a", "b"], "dtype": "mixed_bfloat16"},
+        {"likelihood": ct.Columns({"a": ct.Normal(from_log_variance=True), "b": ct.Bernoulli(from_logits=True)})},
+        "own",
+    ],
+    ids=["settings", "likelihoods", "networks"],
+)
+def test_every_way_to_copy(settings, tmp_path):
+    if settings == "own":
+        layers = [keras.layers.BatchNormalization(), keras.layers.Dropout(0.5, seed=1)]
+        settings = linear_pair(keras.regularizers.L2(0.1))
+        settings["encoder"] = keras.Sequential([keras.Input((2,)), *layers, settings["encoder"]])
+    vae = ct.VAE(2, num_importance=3, seed=0, **settings)
+    vae.compile("adam", run_eagerly=True)
+    rows = np.c_[ROWS[:, 0], ROWS[:, 1] > -3.0].astype(float)
+    vae.fit(rows, batch_size=60, verbose=0)
+    vae.save(tmp_path / "vae.keras")
+    vae.save_weights(tmp_path / "vae.weights.h5")
+    copies = [
+        keras.saving.load_model(tmp_path / "vae.keras"),
+        pickle.loads(pickle.dumps(vae)),
+        copy.deepcopy(vae),
+        keras.models.clone_model(vae),
+        ct.VAE.from_config(vae.get_config()),
+    ]
+    copies[3].set_weights(vae.get_weights())
+    copies[4].load_weights(tmp_path / "vae.weights.h5")
+    for again in copies:
+        for name in ("likelihood", "feature_names", "num_importance", "hidden", "activation", "seed", "dtype"):
+            assert again.get_config()[name] == vae.get_config()[name]
+        assert all((a == b).all() for a, b in zip(again.get_weights(), vae.get_weights(), strict=True))
+        assert again(rows).numpy().tobytes() == vae(rows).numpy().tobytes()
+        assert len(again.losses) == len(vae.losses)
+    loaded = copies[0].fit(rows, verbose=0).history  # compiled as it was, and trains on
+    assert np.isfinite(loaded["loss"]).all()
 
 
 # Units and errors
