@@ -67,12 +67,12 @@ def repeated(body, variables, steps):
 
 def step_loop(model, method, plan, chains, steps):
     """``steps`` steps of the method, by the compiled functions that `sample_conditional` runs."""
-    table = tf.constant([[[1.0, 0.0]]]), tf.constant([[[True, False]]]), tf.constant([0])
+    table = tf.constant([[[1.0, 0.0]]]), tf.constant([[[1, 0]]]), tf.constant([0])
     functions, seed = loop.compiled(model, method.kernel()), (np.array([1, 2], "int32"), 0)
     # Chains keep one state in the end; weighted methods keep the particles of every step.
     kept, thin = (steps, 1) if isinstance(method, Weighted) else (1, steps)
     state = functions.call("init", table, seed, plan._replace(num_chains=chains, warmup=0, num_kept=kept, thin=thin))
-    return lambda: functions.call("advance", table, seed, state, 2, 0, kept, thin, False)[:2]
+    return lambda: functions.call("advance", table, seed, state, 2, 0, kept, thin, 0)[:2]
 
 
 def network_loop(model, chains, calls, steps):

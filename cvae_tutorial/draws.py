@@ -155,8 +155,7 @@ class ConditionalDraws:
         out = np.full((len(rows), self.values.shape[-1]), np.nan)
         if self.chains is None or self.chains.shape[2] < least:
             return out
-        from arviz_stats.base import array_stats
-
+        statistic = getattr(_arviz(), name)
         for i, row in enumerate(rows):
             for j in np.flatnonzero(~self.evidence.observed[row]):
                 chains = self.chains[row, :, :, j].astype(float)
@@ -164,7 +163,7 @@ class ConditionalDraws:
                 with warnings.catch_warnings(), np.errstate(all="ignore"):
                     warnings.simplefilter("ignore")  # of chains that stand still
                     if np.ptp(chains) > 0:
-                        out[i, j] = float(getattr(array_stats, name)(chains, chain_axis=0, draw_axis=1))
+                        out[i, j] = float(statistic(chains))
         return out
 
     def summary(self) -> pd.DataFrame:
@@ -224,6 +223,13 @@ class ConditionalDraws:
         )
 
 
+def _arviz():
+    """ArviZ's statistics of arrays; importing them takes a moment that most calls need not spend."""
+    import arviz_stats.base
+
+    return arviz_stats.base.array_stats  # pyright: ignore[reportPrivateImportUsage]
+
+
 def pareto_k(log_weights: np.ndarray) -> float:
     """Shape of the tail of importance weights (m,), from their logarithms.
 
@@ -246,11 +252,9 @@ def pareto_k(log_weights: np.ndarray) -> float:
         return -math.inf
     if weights[int(tail / 4 + 0.5)] - weights[0] < 1e-100:  # ArviZ divides by it, and finds nothing wrong
         return math.inf
-    from arviz_stats.base import array_stats
-
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # `diagnose` says more
-        k = array_stats.psislw(-log_weights)[1]
+        k = _arviz().psislw(-log_weights)[1]
     return float(np.nan_to_num(k, nan=math.inf, posinf=math.inf, neginf=-math.inf))
 
 
@@ -336,4 +340,4 @@ def _far_cell(draws, rows):
     out = np.maximum(low - values, values - high) / np.where(high > low, high - low, np.inf)
     out = np.where(np.isnan(out), -np.inf, out)
     row, column = np.unravel_index(out.argmax(), out.shape)
-    return (rows[row], column) if out[row, column] > 1.0 else None
+    return (int(rows[row]), int(column)) if out[row, column] > 1.0 else None

@@ -373,11 +373,11 @@ class Categorical(Likelihood):
     def sample(self, parameters: Parameters, seed: Any) -> tf.Tensor:
         # Gumbel-max: the largest of logits + Gumbel noise is a draw from the softmax.
         gumbel = -tf.math.log(-tf.math.log(tf.maximum(uniform(tf.shape(parameters), seed), 1e-20)))
-        return tf.cast(tf.argmax(parameters + gumbel, axis=-1)[..., None], parameters.dtype)
+        return tf.cast(tf.expand_dims(tf.argmax(parameters + gumbel, axis=-1), -1), parameters.dtype)
 
     def mean(self, parameters: Parameters) -> tf.Tensor:
         """Return the most probable code: categories have no mean."""
-        return tf.cast(tf.argmax(parameters, axis=-1)[..., None], parameters.dtype)
+        return tf.cast(tf.expand_dims(tf.argmax(parameters, axis=-1), -1), parameters.dtype)
 
     def check(self, cells: NDArray) -> NDArray:
         codes = {value: code for code, value in enumerate(self._values)}
@@ -394,7 +394,7 @@ class Categorical(Likelihood):
         return np.fromiter(self._values, object, self.num_categories)[codes] if named else codes
 
     def _one_hot(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.one_hot(tf.cast(x[..., 0], tf.int32), self.num_categories, dtype=x.dtype)
+        return tf.one_hot(tf.cast(tf.gather(x, 0, axis=-1), tf.int32), self.num_categories, dtype=x.dtype)
 
 
 @_serializable

@@ -68,8 +68,8 @@ def run(
     """
     filled, plan = sampler.plan(num_samples)
     values = np.clip(np.nan_to_num(evidence.values[rows]), -1e38, 1e38).astype(np.float32)[:, None]
-    observed = evidence.observed[rows][:, None]
-    floats = filled.memory(Target(model, values, observed), plan)
+    known = evidence.observed[rows][:, None].astype(np.int32)
+    floats = filled.memory(Target(model, values, known), plan)
     piece = plan.num_chains
     if not sampler.coupled and piece * floats > PIECE:
         piece = max(1, int(PIECE / floats))
@@ -95,7 +95,7 @@ def run(
     pair = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)
     parts = []
     for block in blocks:
-        table = (tf.constant(values[block]), tf.constant(observed[block]), tf.constant(rows[block], "int32"))
+        table = (tf.constant(values[block]), tf.constant(known[block]), tf.constant(rows[block], "int32"))
         own, kept, first = None if start is None else start[block if len(start) > 1 else slice(1)], [], 0
         for number, part in enumerate(pieces):
             begin, last = None, first + part.num_chains * part.num_encoders
@@ -189,7 +189,7 @@ class Compiled:
         self.model, self.kernel = model, kernel
         self.settles = type(kernel).ready is not Sampler.ready
         spec, d = tf.TensorSpec, models.num_features(model)
-        table = (spec((None, 1, d), tf.float32), spec((None, 1, d), tf.bool), spec((None,), tf.int32))
+        table = (spec((None, 1, d), tf.float32), spec((None, 1, d), tf.int32), spec((None,), tf.int32))
         number = spec((), tf.int32)
         seed = (spec((2,), tf.int32), number)  # of the call, and the number of the piece
         plan = Plan(*[number] * len(Plan._fields))
@@ -208,10 +208,13 @@ class Compiled:
                     first = self.functions["init" if "init" in self.functions else "init_at"].get_concrete_function()
                     state = tf.nest.map_structure(tf.TensorSpec.from_tensor, first.structured_outputs)
                     table, seed, plan = self.signatures["init"]
-                    signature = (table, seed, state, *plan[:4], tf.TensorSpec((), tf.bool))
+                    signature = (table, seed, state, *plan[:4], plan[0])
                 else:
                     signature = self.signatures[name]
-                self.functions[name] = tf.function(getattr(self, "_" + name), signature, autograph=False)
+                function = tf.function(getattr(self, "_" + name), signature, autograph=False)
+                # One graph for each sampler is meant; TensorFlow counts those of all samplers as one function.
+                function._omit_frequent_tracing_warning = True
+                self.functions[name] = function
         return self.functions[name](*arguments)
 
     # What is compiled
@@ -237,7 +240,7 @@ class Compiled:
         def one_step(step, state, acceptance, calls):
             new, info = kernel.step(target, state, seed.fold_in(step))
             if self.settles:  # a row that is ready waits for the others
-                new = select(tf.logical_and(settling, kernel.ready(state)), state, new)
+                new = select((settling > 0) & kernel.ready(state), state, new)
             acceptance = tf.ensure_shape(acceptance + info.acceptance, acceptance.shape)
             sent = tf.cast(tf.stack([info.encoder_calls, info.decoder_calls]), tf.int64)
             return step + 1, shaped_like(new, state), acceptance, calls + sent
@@ -246,7 +249,7 @@ class Compiled:
             last = step + thin
 
             def goes_on(step, state, *_):
-                done = settling & tf.reduce_all(kernel.ready(state)) if self.settles else False
+                done = (settling > 0) & tf.reduce_all(kernel.ready(state)) if self.settles else False
                 return (step < last) & tf.logical_not(done)
 
             _, state, acceptance, calls = tf.while_loop(goes_on, one_step, (step, state, acceptance, calls))
@@ -261,8 +264,8 @@ class Compiled:
             lambda k, *_: k < num_kept, keep_one, (0, first, state, acceptance, tf.zeros(2, tf.int64), kept)
         )
         kept = tf.nest.pack_sequence_as(shown, [array.stack() for array in kept])
-        arrived = tf.broadcast_to(kernel.ready(state), tf.shape(table[2]))
-        return state, kept, acceptance, calls, arrived
+        # Numbers instead of booleans, which oneDNN complains of on some processors.
+        return state, kept, acceptance, calls, tf.cast(kernel.ready(state), tf.int32)
 
     def _pool(self, table, seed, z, log_weight, num_samples):
         """Resample once from everything, decode once."""
@@ -287,17 +290,17 @@ class Compiled:
         state = self.call("init_at" if given else "init", table, seed, plan, *given)
         spent = np.zeros(2)
 
-        def advance(phase, first, num_kept, thin, settling=False):
+        def advance(phase, first, num_kept, thin, settling=0):
             nonlocal state, spent
             state, kept, acceptance, calls, arrived = self.call(
                 "advance", table, seed, state, phase, first, num_kept, thin, settling
             )
             spent = spent + len(table[2]) * calls.numpy()
-            return kept, acceptance, arrived.numpy()
+            return kept, acceptance, np.broadcast_to(arrived, len(table[2])) > 0
 
         arrived = np.full(len(table[2]), not self.settles)
         for step in range(0, MAX_STEPS * (not arrived.all()), STEPS):
-            _, _, arrived = advance(1, step, 1, STEPS, True)
+            _, _, arrived = advance(1, step, 1, STEPS, 1)
             bar.round()
             if arrived.all():
                 break

@@ -245,7 +245,7 @@ def _checked_start(start, num_rows, count, evidence) -> np.ndarray:
 
 def _model_range(model, num_draws=256):
     """Lowest and highest value of each column (2, d) among joint draws of the model; NaN for categories."""
-    z = tf.random.stateless_normal((num_draws, model.latent_dim), [0, 0])
+    z = tf.random.stateless_normal((num_draws, model.latent_dim), (0, 0))
     draws = model.likelihood.sample(model.decode(z), tf.constant([0, 1])).numpy().astype(float)
     labels = [not model.likelihood.kind(j).is_number for j in range(draws.shape[1])]
     draws[:, labels] = np.nan

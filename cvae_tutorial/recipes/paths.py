@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from ..likelihoods import Normal
@@ -35,7 +37,7 @@ def train(verbose=1, seed=0, hurst=0.5, num_times=32, latent_dim=20, epochs=60, 
               encoder=linear_network(num_times, latent_dim, "encoder"),
               decoder=linear_network(latent_dim, num_times, "decoder"), likelihood=Normal(min_scale=0.001))
     vae.adapt(motion.sample(100_000, seed=seed))
-    decay = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps_per_epoch)
+    decay: Any = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps_per_epoch)
     optimizer = keras.optimizers.Adam(decay, beta_2=0.99, use_ema=True, ema_momentum=0.999)
     vae.compile(optimizer, steps_per_execution=20)
     vae.fit(FreshRows(motion, batch_size * steps_per_epoch, batch_size, seed), epochs=epochs, verbose=verbose)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -57,7 +59,7 @@ def train(verbose=1, seed=0, epochs=200, batch_size=64, latent_dim=4, hidden=(64
     vae = VAE(latent_dim=latent_dim, hidden=hidden, num_importance=num_importance,
               likelihood=columns(frame, min_scale), activation="tanh", seed=seed)
     steps = -(-len(frame) // batch_size)
-    decay = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
+    decay: Any = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
     vae.compile(keras.optimizers.Adam(decay), steps_per_execution=steps)
     history = vae.fit(incomplete, epochs=epochs, batch_size=batch_size, verbose=verbose)
     recipe = {"data": "palmerpenguins, its own missing cells and a fifth of the others hidden (seed 0)",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from ..model import VAE
@@ -17,7 +19,7 @@ def train(verbose=1, seed=0, epochs=60, steps_per_epoch=200, batch_size=250, num
     rows = FreshRows(mixture, batch_size * steps_per_epoch, batch_size, seed)
     vae = VAE(num_features=2, latent_dim=2, num_importance=num_importance, seed=seed)
     vae.adapt(mixture.sample(100_000, seed=seed))
-    decay = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps_per_epoch)
+    decay: Any = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps_per_epoch)
     vae.compile(keras.optimizers.Adam(decay), steps_per_execution=10)
     vae.fit(rows, epochs=epochs, verbose=verbose)
     recipe = {"data": "two_ridges(), fresh rows in every epoch", "epochs": epochs,

@@ -43,6 +43,6 @@ def as_sampler(method: str | Sampler) -> Sampler:
 
 
 __all__ = [
-    "METHODS", *(cls.__name__ for cls in METHODS.values()),
-    "Chain", "Info", "Particles", "Plan", "Population", "Sampler", "Target", "Weighted", "as_sampler",
+    "LAIR", "METHODS", "AdaptiveCollapsed", "Chain", "Importance", "Info", "MetropolisWithinGibbs", "OnePass",
+    "Particles", "Plan", "Population", "PseudoGibbs", "Sampler", "Target", "TemperedSMC", "Weighted", "as_sampler",
 ]

@@ -33,10 +33,15 @@ class Target:
         Numbers that the model's networks hold for one row.
     """
 
-    def __init__(self, model, values, observed):
-        self.model, self.values, self.observed = model, values, observed
+    def __init__(self, model, values, known):
+        self.model, self.values, self._known = model, values, known
         self.latent_dim, self.num_features = model.latent_dim, models.num_features(model)
         self.width = models.width(model)
+
+    @property
+    def observed(self):
+        # Made anew where it is used: of booleans that go into a loop oneDNN complains on some processors.
+        return self._known > 0
 
     def encode(self, x):
         """Location and scale (n, C, l) of q(z | x), as a proposal.

@@ -94,11 +94,11 @@ class LAIR(Weighted):
         groups = num_proposals // size
         num_prior = tf.shape(state.particles.log_weight)[2] // groups - size
         # 1. Deal the completions out: group g takes g, g + G, g + 2G, ...
-        x = tf.reshape(state.x, tf.stack([num_rows, num_chains, size, groups, target.num_features]))
-        x = tf.reshape(
-            tf.transpose(x, (0, 1, 3, 2, 4)),
-            tf.stack([num_rows, num_chains * groups, size, target.num_features]),
-        )
+        x = state.x
+        if self.group_size:
+            x = tf.reshape(x, tf.stack([num_rows, num_chains, size, groups, target.num_features]))
+            x = tf.transpose(x, (0, 1, 3, 2, 4))
+            x = tf.reshape(x, tf.stack([num_rows, num_chains * groups, size, target.num_features]))
         # 2. Propose from the encoders and the prior, weigh against their mixture.
         particles, parameters = propose(target, x, num_prior, of_z)
         # 3. Resample K of the K + R, group by group.

@@ -426,7 +426,7 @@ def _decoder(
 
 
 def _log_likelihood(likelihood: Likelihood, parameters: Parameters, row: Array) -> tf.Tensor:
-    """log p(x_o | z) of decoded nodes (b,) in float64, in which Normal columns are computed."""
+    """Log p(x_o | z) of decoded nodes (b,) in float64, in which Normal columns are computed."""
     observed = np.flatnonzero(~np.isnan(row)).tolist()
     normal = [j for j in observed if isinstance(likelihood.kind(j), Normal)]
     others = [j for j in observed if j not in normal]
