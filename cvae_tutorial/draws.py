@@ -313,10 +313,10 @@ def diagnose(draws: ConditionalDraws, max_rows: int | None = None) -> list[Findi
                 f"{np.nanmin(size):.0f}): draws repeat few latents. Use "
                 "method='tempered_smc', raise oversampling, or check that the evidence is plausible"
             ))
-    r_hat = draws._of_chains("rhat", rows, 4).max(axis=1, initial=1.0, where=~draws.evidence.observed[rows])
+    r_hat = np.nan_to_num(draws._of_chains("rhat", rows, 4), nan=1.0, posinf=np.inf).max(axis=1)
     if (r_hat > 1.1).any():
         find("not_mixed", rows[r_hat > 1.1], (
-            f"the chains have not mixed (R-hat {np.nanmax(r_hat):.2f}): they still show where they started. "
+            f"the chains have not mixed (R-hat {r_hat.max():.2f}): they still show where they started. "
             "Use method='tempered_smc', or raise warmup and thin"
         ))
     if not draws.method.exact:

@@ -1,6 +1,7 @@
 """The loop and what it returns: seeds, blocks, tables, far evidence, diagnostics, frames."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -312,6 +313,14 @@ def test_names_that_a_data_tree_cannot_hold(name):
     vae = ct.VAE(2, hidden=(3,), feature_names=(name, "b"), seed=0)
     with pytest.raises(ValueError, match=f"cannot hold a column called '{name}'"):
         draw(vae, {"b": 0.0}, 20).to_arviz()
+
+
+def test_a_column_that_stands_still_hides_no_other(model):
+    draws = draw(model, {}, 400, "adaptive_collapsed", num_chains=4, warmup=10, thin=1)
+    apart = draws.chains + np.arange(4)[None, :, None, None] * 100.0
+    apart[..., 0] = 7.0  # without variance, so without R-hat
+    kinds = [finding.kind for finding in ct.diagnose(replace(draws, chains=apart))]
+    assert "not_mixed" in kinds
 
 
 def test_no_effective_size_from_a_few_states_a_chain(model):
