@@ -55,7 +55,7 @@ def test_published_checkpoint(grey):
 
 
 def test_recipe_trains_and_saves(tmp_path, monkeypatch, grey):
-    from cvae_tutorial.checkpoints import save_vae
+    from cvae_tutorial.recipes.checkpoints import save_vae
 
     monkeypatch.setattr(digits, "load_digits", lambda binary=True: (grey[0][:200], grey[1][:50], None, None))
     vae, recipe, reached = digits.train(verbose=0, epochs=2, rows_per_epoch=2_000, warmup_epochs=1)

@@ -359,7 +359,7 @@ def test_many_rows_go_in_blocks_and_warn_once(recwarn, monkeypatch):
     filled = imputer.transform(x)
     assert np.isfinite(filled).all() and len(np.unique(filled[:, 0])) > 19_000
     assert len([w for w in recwarn if issubclass(w.category, ct.SamplingWarning)]) == 1
-    import cvae_tutorial.imputer as room
+    import cvae_tutorial.tables.imputer as room
 
     sizes = []
     monkeypatch.setattr(room, "sample_conditional", lambda model, rows, s, *a, **k: sizes.append(len(rows)) or 1 / 0)

@@ -6,16 +6,38 @@ A *target* is anything with a ``cdf``, such as a one-column `GaussianMixture` or
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
+from scipy.stats import ks_1samp, uniform
 
-from .mixture import GaussianMixture
+from .mixture import Array, GaussianMixture, Seed
 
 _TAIL = 1e-12  # probability beyond the interval of integration, on either side
 _INTERVALS = 50_000  # sets how finely `wasserstein` resolves the target
 _BLOCK = 2**22  # distances held in memory at once by `energy_distance`
+
+
+class HasCDF(Protocol):
+    """What draws of one column are compared with."""
+
+    def cdf(self, x: Array, /) -> Array:
+        """Cumulative distribution function at ``x``, any shape."""
+        ...
+
+
+class HasSample(Protocol):
+    """What exact draws can be had from."""
+
+    def sample(self, num_samples: int, /, seed: Seed) -> Array:
+        """Draw rows, shape (s, d)."""
+        ...
+
+
+Target = TypeVar("Target", bound=HasSample)
 
 
 class Floor(NamedTuple):
@@ -25,7 +47,7 @@ class Floor(NamedTuple):
     std: float
 
 
-def wasserstein(draws, target, weights=None) -> float:
+def wasserstein(draws: ArrayLike, target: HasCDF, weights: ArrayLike | None = None) -> float:
     """1-Wasserstein distance between draws of one column and their exact distribution.
 
     Parameters
@@ -52,30 +74,34 @@ def wasserstein(draws, target, weights=None) -> float:
     low, high = _support(x, target)
     grid = np.union1d(x, np.linspace(low, high, 1025))
     F = np.asarray(target.cdf(grid), float)
+    steps = np.append(0.0, cumulative)[np.searchsorted(x, grid[:-1], side="right")]
+    intervals, total = np.stack([grid[:-1], grid[1:], F[:-1], F[1:], steps]), 0.0
     while True:
-        split = np.diff(grid) * np.diff(F) > (high - low) / _INTERVALS**2
-        middle = 0.5 * (grid[:-1] + grid[1:])[split]
-        middle = middle[(middle > grid[:-1][split]) & (middle < grid[1:][split])]
-        if not middle.size:
-            break
-        order = np.searchsorted(grid, middle)
-        grid = np.insert(grid, order, middle)
-        F = np.insert(F, order, np.asarray(target.cdf(middle), float))
-    steps = np.concatenate([[0.0], cumulative])[np.searchsorted(x, grid[:-1], side="right")]
-    return float(_area_between(steps, F[:-1], F[1:]) @ np.diff(grid))
+        left, right, F_left, F_right, step = intervals
+        middle = 0.5 * (left + right)
+        long = (right - left) * (F_right - F_left) > (high - low) / _INTERVALS**2
+        long &= (left < middle) & (middle < right)
+        total += _area_between(*intervals[:, ~long])
+        if not long.any():
+            return total
+        (left, right, F_left, F_right, step), middle = intervals[:, long], middle[long]
+        F_middle = np.asarray(target.cdf(middle), float)
+        intervals = np.hstack([[left, middle, F_left, F_middle, step], [middle, right, F_middle, F_right, step]])
 
 
-def kolmogorov_smirnov(draws, target, weights=None) -> float:
+def kolmogorov_smirnov(draws: ArrayLike, target: HasCDF, weights: ArrayLike | None = None) -> float:
     """Kolmogorov–Smirnov distance, the largest |F_s - F|; arguments as for `wasserstein`.
 
     The target's distribution must be continuous.
     """
     x, cumulative = _empirical(draws, weights)
     F = np.asarray(target.cdf(x), float)
+    if weights is None:  # F(x) is uniform if x is drawn from the target
+        return float(ks_1samp(F, uniform.cdf, method="asymp").statistic)
     return float(max((cumulative - F).max(), (F - np.concatenate([[0.0], cumulative[:-1]])).max()))
 
 
-def energy_distance(draws, reference) -> float:
+def energy_distance(draws: ArrayLike, reference: ArrayLike) -> float:
     """Energy distance between two samples of several columns.
 
     Parameters
@@ -102,13 +128,11 @@ def energy_distance(draws, reference) -> float:
         if a.ndim != 2 or not a.size or not np.isfinite(a).all():
             raise ValueError(f"{name} must be finite, of shape (s, d), and not empty.")
     if x.shape[1] != y.shape[1]:
-        raise ValueError(
-            f"draws have {x.shape[1]} columns and reference {y.shape[1]}; select the same columns."
-        )
+        raise ValueError(f"draws have {x.shape[1]} columns and reference {y.shape[1]}; select the same columns.")
     return 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y)
 
 
-def mode_weight_error(draws, mixture: GaussianMixture, weights=None) -> float:
+def mode_weight_error(draws: ArrayLike, mixture: GaussianMixture, weights: ArrayLike | None = None) -> float:
     """Total variation between the weights of the modes in the draws and the exact weights.
 
     Parameters
@@ -134,7 +158,9 @@ def mode_weight_error(draws, mixture: GaussianMixture, weights=None) -> float:
     return float(0.5 * np.abs(found - mixture.weights).sum())
 
 
-def iid_floor(distance, target, num_samples: int, replicates: int = 20, seed=0) -> Floor:
+def iid_floor(
+    distance: Callable[[Array, Target], float], target: Target, num_samples: int, replicates: int = 20, seed: int = 0
+) -> Floor:
     """Score exact i.i.d. draws, so that a distance has something to be compared with.
 
     Parameters
@@ -161,18 +187,13 @@ def iid_floor(distance, target, num_samples: int, replicates: int = 20, seed=0) 
         iid_floor(lambda x, _: energy_distance(x, reference), mixture, 5_000)
     """
     if num_samples < 1 or replicates < 2:
-        raise ValueError(
-            f"iid_floor needs num_samples >= 1 and replicates >= 2; got {num_samples}, {replicates}."
-        )
+        raise ValueError(f"iid_floor needs num_samples >= 1 and replicates >= 2; got {num_samples}, {replicates}.")
     children = np.random.SeedSequence(seed).spawn(replicates)
-    scores = [
-        distance(target.sample(num_samples, seed=np.random.default_rng(child)), target)
-        for child in children
-    ]
+    scores = [distance(target.sample(num_samples, seed=np.random.default_rng(child)), target) for child in children]
     return Floor(float(np.mean(scores)), float(np.std(scores, ddof=1)))
 
 
-def _normalised(weights, num: int) -> np.ndarray:
+def _normalised(weights: ArrayLike | None, num: int) -> Array:
     if weights is None:
         return np.full(num, 1 / num)
     weights = np.asarray(weights, float)
@@ -183,7 +204,7 @@ def _normalised(weights, num: int) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _empirical(draws, weights) -> tuple[np.ndarray, np.ndarray]:
+def _empirical(draws: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array]:
     """Sorted draws and the empirical distribution function at each of them."""
     x = np.asarray(draws, float)
     if x.ndim == 2 and x.shape[1] == 1:
@@ -197,26 +218,26 @@ def _empirical(draws, weights) -> tuple[np.ndarray, np.ndarray]:
     return x[order], cumulative / cumulative[-1]
 
 
-def _support(x: np.ndarray, target) -> tuple[float, float]:
-    """An interval with all draws inside and a probability below 1e-12 on either side."""
-    low, high = x[0], x[-1]
-    reach = 1e-3 * ((high - low) or 1e-9 * abs(low) or 1e-300)
-    while (below := target.cdf(low) > _TAIL) | (above := target.cdf(high) < 1 - _TAIL):
-        low, high = (x[0] - reach if below else low), (x[-1] + reach if above else high)
+def _support(x: Array, target: HasCDF) -> Array:
+    """Find the ends of an interval with all draws inside and a probability below 1e-12 on either side."""
+    ends, reach = x[[0, -1]], 1e-3 * ((x[-1] - x[0]) or 1e-9 * abs(x[0]) or 1e-300)
+    while (short := np.abs(target.cdf(ends) - np.array([0, 1])) > _TAIL).any():
+        ends = np.where(short, x[[0, -1]] + [-reach, reach], ends)
         reach *= 2
         if reach > 1e300:
             raise ValueError("target.cdf does not go from 0 to 1; check the target.")
-    return low, high
+    return ends
 
 
-def _area_between(step, left, right) -> np.ndarray:
-    """Mean of |step - F| over intervals in which F rises linearly from left to right."""
-    outside = np.abs(step - 0.5 * (left + right))
-    inside = (step > left) & (step < right)
-    rise = np.where(inside, right - left, 1.0)
-    return np.where(inside, ((step - left) ** 2 + (right - step) ** 2) / (2 * rise), outside)
+def _area_between(left: Array, right: Array, F_left: Array, F_right: Array, step: Array) -> float:
+    """Area between ``step`` and F, summed over intervals in which F rises linearly."""
+    outside = np.abs(step - 0.5 * (F_left + F_right))
+    inside = (step > F_left) & (step < F_right)
+    rise = np.where(inside, F_right - F_left, 1.0)
+    mean = np.where(inside, ((step - F_left) ** 2 + (F_right - step) ** 2) / (2 * rise), outside)
+    return float((mean * (right - left)).sum())
 
 
-def _mean_distance(x: np.ndarray, y: np.ndarray) -> float:
+def _mean_distance(x: Array, y: Array) -> float:
     rows = max(1, _BLOCK // len(y))
     return sum(cdist(x[i : i + rows], y).sum() for i in range(0, len(x), rows)) / len(x) / len(y)

@@ -7,12 +7,13 @@ from functools import cached_property
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike, NDArray
 
 from ..likelihoods import Normal
-from .mixture import GaussianMixture, split_observed
+from .mixture import Array, GaussianMixture, Observed, split_observed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class LinearGaussian:
     """x = offset + loadings z + noise: factor analysis, or probabilistic PCA with equal noise.
 
@@ -33,22 +34,24 @@ class LinearGaussian:
     .. [1] Tipping and Bishop (1999), Probabilistic principal component analysis.
     """
 
-    loadings: np.ndarray
-    offset: np.ndarray
-    noise_scale: np.ndarray | float
-    encoder_scale: float = 1.0
+    loadings: Array
+    offset: Array
+    noise_scale: Array
+    encoder_scale: float
 
-    def __post_init__(self):
-        loadings, offset = np.array(self.loadings, float), np.array(self.offset, float)
+    def __init__(
+        self, loadings: ArrayLike, offset: ArrayLike, noise_scale: ArrayLike, encoder_scale: float = 1.0
+    ) -> None:
+        loadings, offset = np.array(loadings, float), np.array(offset, float)
         if loadings.ndim != 2 or offset.shape != loadings.shape[:1]:
             raise ValueError(
                 "LinearGaussian needs loadings of shape (d, l) and offset of shape (d,); "
                 f"got {loadings.shape} and {offset.shape}."
             )
-        noise = np.broadcast_to(np.asarray(self.noise_scale, float), offset.shape).copy()
-        if not (noise > 0).all() or not self.encoder_scale > 0:
+        noise = np.broadcast_to(np.asarray(noise_scale, float), offset.shape).copy()
+        if not (noise > 0).all() or not encoder_scale > 0:
             raise ValueError("noise_scale and encoder_scale must be above zero.")
-        for name, value in (("loadings", loadings), ("offset", offset), ("noise_scale", noise)):
+        for name, value in zip(self.__dataclass_fields__, (loadings, offset, noise, encoder_scale), strict=True):
             object.__setattr__(self, name, value)
 
     @property
@@ -66,42 +69,36 @@ class LinearGaussian:
         """Normal columns; their parameters are location and scale."""
         return Normal()
 
-    def encode(self, x) -> tuple[tf.Tensor, tf.Tensor]:
+    def encode(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean (exact) and scale (of each dimension alone) of p(z | x), each (..., l)."""
         gain, scale = self._encoder
         loc = tf.tensordot(x - self.offset.astype(np.float32), gain, 1)
         return loc, tf.broadcast_to(scale, tf.shape(loc))
 
-    def decode(self, z) -> tuple[tf.Tensor, tf.Tensor]:
+    def decode(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Location and scale of p(x | z), each (..., d)."""
-        loadings, offset, noise = (
-            a.astype(np.float32) for a in (self.loadings.T, self.offset, self.noise_scale)
-        )
+        loadings, offset, noise = (a.astype(np.float32) for a in (self.loadings.T, self.offset, self.noise_scale))
         loc = tf.tensordot(z, loadings, 1) + offset
         return loc, tf.broadcast_to(noise, tf.shape(loc))
 
     def joint(self) -> GaussianMixture:
         """Return the joint normal distribution of (z, x), of l + d columns."""
-        l, d = self.latent_dim, self.num_features
-        root = np.block([[np.eye(l), np.zeros((l, d))], [self.loadings, np.diag(self.noise_scale)]])
-        return GaussianMixture([1.0], [np.r_[np.zeros(l), self.offset]], [root @ root.T], [root])
+        prior, noise = np.eye(self.latent_dim), np.diag(self.noise_scale)
+        root = np.block([[prior, np.zeros_like(self.loadings.T)], [self.loadings, noise]])
+        return GaussianMixture([1.0], [np.r_[np.zeros(self.latent_dim), self.offset]], [root @ root.T], [root])
 
-    def condition(self, observed) -> GaussianMixture:
+    def condition(self, observed: Observed) -> GaussianMixture:
         """Return the exact conditional of the missing columns, in increasing order."""
-        return self.joint().marginal(range(self.latent_dim, self._total)).condition(observed)
+        return self.joint().marginal(self.latent_dim + np.arange(self.num_features)).condition(observed)
 
-    def posterior(self, observed) -> GaussianMixture:
+    def posterior(self, observed: Observed) -> GaussianMixture:
         """Return p(z | x_o), over the l latent dimensions."""
         columns, values, _ = split_observed(observed, self.num_features)
         shifted = {self.latent_dim + j: v for j, v in zip(columns, values, strict=True)}
         return self.joint().condition(shifted).marginal(range(self.latent_dim))
 
-    @property
-    def _total(self) -> int:
-        return self.latent_dim + self.num_features
-
     @cached_property
-    def _encoder(self) -> tuple[np.ndarray, np.ndarray]:
+    def _encoder(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         whitened = self.loadings / self.noise_scale[:, None]
         covariance = np.linalg.inv(np.eye(self.latent_dim) + whitened.T @ whitened)
         gain = (whitened / self.noise_scale[:, None]) @ covariance

@@ -7,22 +7,25 @@ subtracts covariances, so it stays accurate when a covariance is nearly singular
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
-from scipy.special import log_ndtr, log_softmax, logsumexp, ndtr, ndtri, softmax
+from scipy.special import log_ndtr, log_softmax, ndtr, ndtri, softmax
 
 Array: TypeAlias = NDArray[np.float64]
+Observed: TypeAlias = (
+    Mapping[int, float] | Mapping[np.int64, float] | ArrayLike
+)  # {column: value}, or a row (d,) with NaN in its holes
 Seed: TypeAlias = int | Sequence[int] | np.random.SeedSequence | np.random.Generator | None
 
 _LOG_2PI = np.log(2 * np.pi)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class GaussianMixture:
     """A mixture of K multivariate normal distributions over d columns.
 
@@ -48,15 +51,21 @@ class GaussianMixture:
     counts when evidence far in the tails makes it the likeliest.
     """
 
-    weights: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
-    factors: np.ndarray | None = field(default=None, repr=False)
-    _log_weights: np.ndarray | None = field(default=None, repr=False)
+    weights: Array
+    means: Array
+    covariances: Array
+    factors: Array = field(repr=False)
+    _log_weights: Array = field(repr=False)
 
-    def __post_init__(self):
-        weights, means = np.array(self.weights, float), np.array(self.means, float)
-        covariances = np.array(self.covariances, float)
+    def __init__(
+        self,
+        weights: ArrayLike,
+        means: ArrayLike,
+        covariances: ArrayLike,
+        factors: ArrayLike | None = None,
+        _log_weights: ArrayLike | None = None,
+    ) -> None:
+        weights, means, covariances = (np.array(a, float) for a in (weights, means, covariances))
         if weights.ndim != 1 or means.ndim != 2 or means.shape[0] != len(weights) or not means.size:
             raise ValueError(
                 "GaussianMixture needs weights of shape (K,) and means of shape (K, d); "
@@ -69,21 +78,16 @@ class GaussianMixture:
                 f"{covariances.shape}. Give one d-by-d matrix per component."
             )
         if not all(np.isfinite(a).all() for a in (weights, means, covariances)):
-            raise ValueError(
-                "weights, means and covariances must be finite; remove NaN and infinities."
-            )
+            raise ValueError("weights, means and covariances must be finite; remove NaN and infinities.")
         if (weights < 0).any() or abs(weights.sum() - 1) > 1e-6:
-            raise ValueError(
-                f"weights must not be negative and must sum to 1; got {weights}. Divide by the sum."
-            )
-        factors = self.factors
+            raise ValueError(f"weights must not be negative and must sum to 1; got {weights}. Divide by the sum.")
+        weights = weights / weights.sum()
         if factors is None:
             factors = np.stack([_cholesky(c, k) for k, c in enumerate(covariances)])
-        log_weights = self._log_weights
-        if log_weights is None:
+        if _log_weights is None:
             with np.errstate(divide="ignore"):
-                log_weights = np.log(weights / weights.sum())
-        values = (weights / weights.sum(), means, covariances, factors, log_weights)
+                _log_weights = np.log(weights)
+        values = (weights, means, covariances, factors, _log_weights)
         for name, value in zip(self.__dataclass_fields__, values, strict=True):
             value = np.array(value, float)
             value.flags.writeable = False
@@ -100,23 +104,23 @@ class GaussianMixture:
         return self.means.shape[1]
 
     @property
-    def mean(self) -> np.ndarray:
+    def mean(self) -> Array:
         """Mean of the mixture, shape (d,)."""
         return self.weights @ self.means
 
     @property
-    def covariance(self) -> np.ndarray:
+    def covariance(self) -> Array:
         """Covariance of the mixture, shape (d, d)."""
         centred = self.means - self.mean
         between = np.einsum("k,ki,kj->ij", self.weights, centred, centred)
         return np.einsum("k,kij->ij", self.weights, self.covariances) + between
 
     @property
-    def std(self) -> np.ndarray:
+    def std(self) -> Array:
         """Standard deviation of each column, shape (d,)."""
         return np.sqrt(np.diag(self.covariance))
 
-    def sample(self, num_samples: int, seed=None, stratified: bool = False) -> np.ndarray:
+    def sample(self, num_samples: int, seed: Seed = None, stratified: bool = False) -> Array:
         """Draw rows.
 
         Parameters
@@ -134,9 +138,7 @@ class GaussianMixture:
         numpy.ndarray, shape (s, d)
         """
         if num_samples != int(num_samples) or num_samples < 0:
-            raise ValueError(
-                f"num_samples must be a whole number of at least 0; got {num_samples}."
-            )
+            raise ValueError(f"num_samples must be a whole number of at least 0; got {num_samples}.")
         num_samples, rng = int(num_samples), np.random.default_rng(seed)
         if stratified:
             edges = np.rint(np.cumsum(self.weights) * num_samples)
@@ -149,41 +151,37 @@ class GaussianMixture:
             x[rows] = self.means[k] + x[rows] @ self.factors[k].T
         return x
 
-    def _component_log_prob(self, x) -> np.ndarray:
+    def _component_log_prob(self, x: ArrayLike) -> Array:
         """Log of weight times density for each component, shape (..., K)."""
         x = np.asarray(x, float)
         if self.num_features == 1 and x.ndim <= 1:
             x = x[..., None]
         if x.ndim == 0 or x.shape[-1] != self.num_features:
-            raise ValueError(
-                f"x must have {self.num_features} columns in its last axis; got shape {x.shape}."
-            )
+            raise ValueError(f"x must have {self.num_features} columns in its last axis; got shape {x.shape}.")
         rows, out = x.reshape(-1, self.num_features), []
-        for log_weight, mean, factor in zip(
-            self._log_weights, self.means, self.factors, strict=True
-        ):
+        for log_weight, mean, factor in zip(self._log_weights, self.means, self.factors, strict=True):
             scaled = solve_triangular(factor, (rows - mean).T, lower=True, check_finite=False)
             log_scale = np.log(np.diag(factor)).sum() + 0.5 * self.num_features * _LOG_2PI
             out.append(log_weight - log_scale - 0.5 * (scaled**2).sum(0))
         return np.stack(out, -1).reshape(*x.shape[:-1], self.num_components)
 
-    def log_prob(self, x) -> np.ndarray:
+    def log_prob(self, x: ArrayLike) -> Array:
         """Log density in nats of rows ``x``, shape (..., d), or (n,) if there is one column."""
-        return logsumexp(self._component_log_prob(x), axis=-1)
+        return np.logaddexp.reduce(self._component_log_prob(x), axis=-1)
 
-    def prob(self, x) -> np.ndarray:
+    def prob(self, x: ArrayLike) -> Array:
         """Density of rows ``x``, shape (..., d), or (n,) if there is one column."""
         return np.exp(self.log_prob(x))
 
-    def responsibilities(self, x) -> np.ndarray:
+    def responsibilities(self, x: ArrayLike) -> Array:
         """Probability that each row came from each component, shape (..., K)."""
         return softmax(self._component_log_prob(x), axis=-1)
 
-    def entropy(self, num_samples: int = 100_000, seed=0) -> float:
+    def entropy(self, num_samples: int = 100_000, seed: Seed = 0) -> float:
         """Differential entropy in nats, by Monte Carlo with ``num_samples`` draws."""
         return float(-self.log_prob(self.sample(num_samples, seed)).mean())
 
-    def marginal(self, columns: Iterable[int]) -> GaussianMixture:
+    def marginal(self, columns: Iterable[int | np.integer]) -> GaussianMixture:
         """Return the mixture over ``columns`` alone, in the order given."""
         columns = list(columns)
         if not columns:
@@ -191,11 +189,9 @@ class GaussianMixture:
         columns = _check_columns(columns, self.num_features)
         factors = _refactor(self.factors[:, columns])
         covariances = self.covariances[:, columns][:, :, columns]
-        return GaussianMixture(
-            self.weights, self.means[:, columns], covariances, factors, self._log_weights
-        )
+        return GaussianMixture(self.weights, self.means[:, columns], covariances, factors, self._log_weights)
 
-    def condition(self, observed: Mapping[int, float]) -> GaussianMixture:
+    def condition(self, observed: Observed) -> GaussianMixture:
         """Return the exact conditional of the other columns.
 
         Parameters
@@ -237,24 +233,21 @@ class GaussianMixture:
             )
         log_weights = log_softmax(log_weights)
         L_mm = factors[:, num:, num:]
-        return GaussianMixture(
-            np.exp(log_weights), means, L_mm @ L_mm.swapaxes(-1, -2), L_mm, log_weights
-        )
+        return GaussianMixture(np.exp(log_weights), means, L_mm @ L_mm.swapaxes(-1, -2), L_mm, log_weights)
 
-    def _one_column(self) -> tuple[np.ndarray, np.ndarray]:
+    def _one_column(self) -> tuple[Array, Array]:
         if self.num_features != 1:
             raise ValueError(
-                f"cdf and ppf need one column; this mixture has {self.num_features}. "
-                "Call marginal([column]) first."
+                f"cdf and ppf need one column; this mixture has {self.num_features}. Call marginal([column]) first."
             )
         return self.means[:, 0], self.factors[:, 0, 0]
 
-    def cdf(self, x) -> np.ndarray:
+    def cdf(self, x: ArrayLike) -> Array:
         """Cumulative distribution function at ``x``, any shape; one column only."""
         loc, scale = self._one_column()
         return ndtr((np.asarray(x, float)[..., None] - loc) / scale) @ self.weights
 
-    def ppf(self, q) -> np.ndarray:
+    def ppf(self, q: ArrayLike) -> Array:
         """Quantiles at levels ``q`` in [0, 1], any shape; one column only."""
         loc, scale = self._one_column()
         q = np.asarray(q, float)
@@ -268,15 +261,13 @@ class GaussianMixture:
         with np.errstate(divide="ignore"):
             level = np.log(level)
         sign = np.where(upper, -1.0, 1.0)[..., None]
-        for _ in range(100):  # halving a float64 interval ends long before this
-            middle = 0.5 * (low + high)
+
+        def is_below(x: Array) -> NDArray[np.bool_]:
             # Compare logarithms of the nearer tail, so that extreme levels keep their digits.
-            tail = logsumexp(
-                self._log_weights + log_ndtr(sign * (middle[..., None] - loc) / scale), axis=-1
-            )
-            too_low = np.where(upper, tail > level, tail < level)
-            low, high = np.where(too_low, middle, low), np.where(too_low, high, middle)
-        return 0.5 * (low + high)
+            tail = np.logaddexp.reduce(self._log_weights + log_ndtr(sign * (x[..., None] - loc) / scale), axis=-1)
+            return np.where(upper, tail > level, tail < level)
+
+        return bisect(is_below, low, high)
 
 
 def two_ridges() -> GaussianMixture:
@@ -295,7 +286,7 @@ def two_ridges() -> GaussianMixture:
     return GaussianMixture([0.5, 0.5], [[-0.5, 0.0], [0.5, 0.5]], covariances)
 
 
-def fractional_brownian_motion(hurst=0.5, num_times=32) -> GaussianMixture:
+def fractional_brownian_motion(hurst: float = 0.5, num_times: int = 32) -> GaussianMixture:
     """Return the exact distribution of fractional Brownian motion at the times 1/n, 2/n, ..., 1.
 
     It is normal with mean zero and covariance (s^2H + t^2H - |t - s|^2H) / 2 [1]_, so `condition`
@@ -330,7 +321,16 @@ def fractional_brownian_motion(hurst=0.5, num_times=32) -> GaussianMixture:
     return GaussianMixture([1.0], np.zeros((1, num_times)), covariance[None])
 
 
-def split_observed(observed, num_features: int) -> tuple[list[int], np.ndarray, list[int]]:
+def bisect(is_below: Callable[[Array], NDArray[np.bool_]], low: Array, high: Array) -> Array:
+    """Where ``is_below`` turns from True to False, between ``low`` and ``high`` of any shape."""
+    for _ in range(100):  # halving a float64 interval ends long before this
+        middle = 0.5 * (low + high)
+        below = is_below(middle)
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return 0.5 * (low + high)
+
+
+def split_observed(observed: Observed, num_features: int) -> tuple[list[int], Array, list[int]]:
     """Return observed columns, their values and missing columns, all in increasing order.
 
     Parameters
@@ -352,30 +352,26 @@ def split_observed(observed, num_features: int) -> tuple[list[int], np.ndarray, 
     values = np.array([given[j] for j in columns], float)
     for column, value in zip(columns, values, strict=True):
         if not np.isfinite(value):
-            raise ValueError(
-                f"Column {column} is observed as {value}; give a finite value or leave it out."
-            )
+            raise ValueError(f"Column {column} is observed as {value}; give a finite value or leave it out.")
     return columns, values, [j for j in range(num_features) if j not in given]
 
 
-def _check_columns(columns: Iterable[int], num_features: int) -> list[int]:
+def _check_columns(columns: Iterable[int | np.integer], num_features: int) -> list[int]:
     columns = list(columns)
     for column in columns:
         whole = isinstance(column, int | np.integer) and not isinstance(column, bool)
         if not whole or not 0 <= column < num_features:
-            raise ValueError(
-                f"Unknown column {column!r}; columns are the integers 0 to {num_features - 1}."
-            )
+            raise ValueError(f"Unknown column {column!r}; columns are the integers 0 to {num_features - 1}.")
     if len(set(columns)) < len(columns):
         raise ValueError(f"Repeated column in {columns}; name each column once.")
     return [int(column) for column in columns]
 
 
-def _cholesky(covariance: np.ndarray, k: int) -> np.ndarray:
+def _cholesky(covariance: Array, k: int) -> Array:
     if not np.allclose(covariance, covariance.T, rtol=1e-10, atol=0):
         raise ValueError(f"covariances[{k}] is not symmetric; use (C + C.T) / 2.")
     try:
-        return np.linalg.cholesky(covariance)
+        return np.linalg.cholesky(covariance).astype(float)
     except np.linalg.LinAlgError:
         raise ValueError(
             f"covariances[{k}] is not positive definite; drop columns that depend on the "
@@ -383,8 +379,8 @@ def _cholesky(covariance: np.ndarray, k: int) -> np.ndarray:
         ) from None
 
 
-def _refactor(rows: np.ndarray) -> np.ndarray:
+def _refactor(rows: Array) -> NDArray[np.floating]:
     """Lower-triangular L with L L' = rows rows', diagonal positive, for each component."""
-    upper = np.linalg.qr(rows.swapaxes(-1, -2), mode="r")
+    upper = np.linalg.qr(rows.swapaxes(-1, -2)).R
     sign = np.where(np.diagonal(upper, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
     return (upper * sign[..., None]).swapaxes(-1, -2)

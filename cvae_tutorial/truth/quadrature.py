@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from scipy.special import ndtr
 from .. import model as models
 from ..evidence import TableLike, check_evidence
 from ..likelihoods import LOG_2PI, Bernoulli, Categorical, Likelihood, Normal, Parameters
-from .mixture import Array, Seed
+from .mixture import Array, Seed, bisect
 
 _PRUNED = 1e-9  # mass of the quadrature nodes left out of the result
 _CELLS = {1: 8192, 2: 512}  # cells of the first grid along each latent dimension
@@ -175,11 +176,13 @@ class LatentQuadrature:
         return draws
 
     def _described(self, columns: tuple[int, ...]) -> Iterator[tuple[slice, list[Array]]]:
-        """What `_describe` says of the columns, at all nodes at once or in batches."""
+        """Yield what `_describe` says of the columns, at all nodes at once or in batches."""
         if all(j in self.described for j in columns):
             return iter([(slice(None), [self.described[j] for j in columns])])
         likelihood = self.model.likelihood
-        return _decoder(self.model, lambda parameters: [_describe(likelihood, parameters, j) for j in columns])(self.nodes)
+        return _decoder(self.model, lambda parameters: [_describe(likelihood, parameters, j) for j in columns])(
+            self.nodes
+        )
 
     def _moments(self) -> Iterator[tuple[Array, Array, Array]]:
         """Weights (b,), and means and variances (b, m) of the missing columns given each node."""
@@ -260,11 +263,7 @@ class NormalColumn:
             raise ValueError("q must lie between 0 and 1.")
         right = np.clip(np.searchsorted(spline(spline.x), q), 1, len(spline.x) - 1)
         low, high = spline.x[right - 1], spline.x[right]
-        for _ in range(60):
-            middle = 0.5 * (low + high)
-            too_low = spline(middle) < q
-            low, high = np.where(too_low, middle, low), np.where(too_low, high, middle)
-        return 0.5 * (low + high)
+        return bisect(lambda x: spline(x) < q, low, high)
 
     def sums(self, x: ArrayLike) -> Array:
         """Distribution function and density at ``x``, shape (2, ...), summed over all nodes.
@@ -384,7 +383,7 @@ class _Grid:
     def _evaluate(self, index: NDArray[np.int64]) -> None:
         """Log γ and mass of the cells, and what the decoder says of the compared columns there."""
         side = 2 * self.reach / self.cells
-        self.index, self.nodes = index, (index + 0.5) * side - self.reach
+        self.index, self.nodes = index, (index.astype(float) + 0.5) * side - self.reach
         outputs = [output for _, output in self.decode(self.nodes)]
         log_likelihood, self.described = tf.nest.map_structure(lambda *batches: np.concatenate(batches), *outputs)
         self.log_gamma = log_likelihood - 0.5 * (self.nodes**2).sum(1) - 0.5 * self.dimensions * LOG_2PI
@@ -419,14 +418,14 @@ def _decoder(
             part = nodes[start : start + size]
             padded = np.zeros((size, nodes.shape[1]), np.float32)
             padded[: len(part)] = part
-            outputs = compiled(tf.constant(padded))
-            yield slice(start, start + len(part)), tf.nest.map_structure(lambda a, n=len(part): a[:n], outputs)
+            rows = slice(start, start + len(part))
+            yield rows, tf.nest.map_structure(itemgetter(slice(len(part))), compiled(tf.constant(padded)))
 
     return batches
 
 
 def _log_likelihood(likelihood: Likelihood, parameters: Parameters, row: Array) -> tf.Tensor:
-    """Log p(x_o | z) of decoded nodes (b,) in float64, in which Normal columns are computed."""
+    """Compute log p(x_o | z) of decoded nodes (b,) in float64, in which Normal columns are computed."""
     observed = np.flatnonzero(~np.isnan(row)).tolist()
     normal = [j for j in observed if isinstance(likelihood.kind(j), Normal)]
     others = [j for j in observed if j not in normal]
