@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import time
+from pathlib import Path
 from typing import Any
 
+from ..model import VAE
 from .checkpoints import save_vae
 from .fresh_rows import FreshRows
 
@@ -26,7 +28,7 @@ _FILES: dict[str, tuple[str, dict[str, Any]]] = {
 RECIPES = tuple(_FILES)
 
 
-def rebuild(name, directory, verbose=1):
+def rebuild(name: str, directory: str | Path, verbose: int = 1) -> VAE:
     """Train a published checkpoint anew and write it into ``directory``.
 
     The same machine repeats the weights bit for bit; another one agrees statistically.

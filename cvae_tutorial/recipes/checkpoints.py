@@ -21,7 +21,7 @@ from ..model import VAE
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
-def load_vae(name, directory=WEIGHTS):
+def load_vae(name: str, directory: str | Path = WEIGHTS) -> VAE:
     """Load a published VAE.
 
     Parameters
@@ -54,7 +54,7 @@ def load_vae(name, directory=WEIGHTS):
     return vae
 
 
-def checkpoint_card(name, directory=WEIGHTS):
+def checkpoint_card(name: str, directory: str | Path = WEIGHTS) -> dict[str, Any]:
     """Return what is known of a published checkpoint: recipe, versions, figures reached, SHA-256 (a dict)."""
     return {key: value for key, value in _card(name, Path(directory)).items() if key != "config"}
 
@@ -66,7 +66,7 @@ def _card(name, directory):
     return json.loads((directory / f"{name}.json").read_text())
 
 
-def save_vae(vae, name, recipe, reached, directory):
+def save_vae(vae: VAE, name: str, recipe: dict[str, Any], reached: dict[str, Any], directory: str | Path) -> None:
     """Write ``name.npz`` and ``name.json`` into ``directory``.
 
     Parameters
