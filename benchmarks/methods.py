@@ -131,10 +131,21 @@ def step_table(title, model, steps, repeats):
         step, networks, counted = found[:, 0], found[:, 1], found[:, -1 if name == "lair" else 0]
         ratio = np.quantile(counted / networks, [0.25, 0.5, 0.75])
         density = f"{np.median(step - counted):.2f}" if name == "lair" else ""
-        rows.append([name, width, f"{np.median(step):.2f}", density, f"{np.median(networks):.2f}",
-                     f"**{ratio[1]:.2f}**", f"{ratio[0]:.2f}–{ratio[2]:.2f}"])
-    table([title, "width", "step, ms", "of it weights, ms", "networks, ms",
-           "(step − weights) / networks", "quartiles"], rows)
+        rows.append(
+            [
+                name,
+                width,
+                f"{np.median(step):.2f}",
+                density,
+                f"{np.median(networks):.2f}",
+                f"**{ratio[1]:.2f}**",
+                f"{ratio[0]:.2f}–{ratio[2]:.2f}",
+            ]
+        )
+    table(
+        [title, "width", "step, ms", "of it weights, ms", "networks, ms", "(step − weights) / networks", "quartiles"],
+        rows,
+    )
 
 
 # 2. One conditional
@@ -152,12 +163,16 @@ def default_table(model, repeats):
     first, before = draws.seconds, traces()
     later = [draw(seed).seconds for seed in range(1, repeats + 1)]
     retraced = traces() - before
-    table(["5,000 draws given X0 = 1 by the default method", ""],
-          [["method", f"`{draws.method}`"],
-           ["first call, s (compiles)", f"{first:.2f}"],
-           ["later calls, s (median)", f"**{np.median(later):.3f}**"],
-           ["later calls, s (longest)", f"{max(later):.3f}"],
-           ["functions traced again", f"**{retraced}**"]])
+    table(
+        ["5,000 draws given X0 = 1 by the default method", ""],
+        [
+            ["method", f"`{draws.method}`"],
+            ["first call, s (compiles)", f"{first:.2f}"],
+            ["later calls, s (median)", f"**{np.median(later):.3f}**"],
+            ["later calls, s (longest)", f"{max(later):.3f}"],
+            ["functions traced again", f"**{retraced}**"],
+        ],
+    )
 
 
 # 3. Accuracy
@@ -177,19 +192,39 @@ def accuracy_table(model, seeds):
             spent.append(draws.seconds / len(rows))  # the first compiles; the median leaves it out
             found.append([wasserstein(values[:, 1], t) for values, t in zip(draws.values, targets, strict=True)])
         ratio = np.mean(found, 0) / floors
-        if isinstance(method, Weighted):
-            diagnosed = 1 / (1 / DRAWS + 1 / draws.importance_ess)
-        else:
-            diagnosed = draws.ess_bulk[:, 1]
+        weighted = isinstance(method, Weighted)
+        diagnosed = 1 / (1 / DRAWS + 1 / draws.importance_ess) if weighted else draws.ess_bulk[:, 1]
         diagnosed = f"{np.nanmin(diagnosed):.0f}" if np.isfinite(diagnosed).any() else ""
         worth = DRAWS / np.mean(ratio[HARD]) ** 2
         calls = (draws.encoder_calls + draws.decoder_calls) / len(rows)
-        lines.append([name, *(f"{value:.2f}" for value in ratio), f"**{ratio[HARD].mean():.2f}**", diagnosed,
-                      f"{worth:.3g}", f"{np.median(spent):.2f}", f"{worth / np.median(spent):.3g}",
-                      f"{calls / 1e3:.0f}", f"{1e3 * worth / calls:.3g}"])
+        lines.append(
+            [
+                name,
+                *(f"{value:.2f}" for value in ratio),
+                f"**{ratio[HARD].mean():.2f}**",
+                diagnosed,
+                f"{worth:.3g}",
+                f"{np.median(spent):.2f}",
+                f"{worth / np.median(spent):.3g}",
+                f"{calls / 1e3:.0f}",
+                f"{1e3 * worth / calls:.3g}",
+            ]
+        )
     lines.append(["*floor, W1*", *(f"{floor:.4f}" for floor in floors), *[""] * 7])
-    table(["W1 / floor at X0 =", *(f"{x:g}" for x in POINTS), "hard cases", "ESS by diagnostics, least",
-           "ESS by W1, hard", "s", "ESS / s", "calls, 10³", "ESS / 10³ calls"], lines)
+    table(
+        [
+            "W1 / floor at X0 =",
+            *(f"{x:g}" for x in POINTS),
+            "hard cases",
+            "ESS by diagnostics, least",
+            "ESS by W1, hard",
+            "s",
+            "ESS / s",
+            "calls, 10³",
+            "ESS / 10³ calls",
+        ],
+        lines,
+    )
 
 
 def main():

@@ -77,8 +77,7 @@ def reproduce_note(folder, train=None, num_samples=5_000):
                 draws = sample_conditional(vae, {0: 1.0}, num_samples, method, seed=0).column(1)
         distances[method] = wasserstein(draws, exact)
         print(f"  {method:14s} {distances[method]:.3f}")
-        axes.hist(draws, bins=80, range=(-3, 3), density=True, alpha=0.5, label=method,
-                  color=METHOD_COLORS[method])
+        axes.hist(draws, bins=80, range=(-3, 3), density=True, alpha=0.5, label=method, color=METHOD_COLORS[method])
     axes.plot(grid, exact.prob(grid[:, None]), color=TRUTH, label="exact")
     axes.set(xlabel="X1", ylabel="density", title="X1 given X0 = 1")
     axes.legend()

@@ -18,7 +18,9 @@ from contextlib import ExitStack, suppress
 # I tensorflow/...": levels I, W and E with the lines that belong to them. The fatal level, F, stays.
 LOGGED = re.compile(
     rb"^(?:[IWE]\d{4} |[\d-]{10} [\d:.]+: [IWE] |WARNING: All log messages before absl::"
-    rb"|To enable the following instructions|Skipping registering GPU devices).*\n?", re.M)
+    rb"|To enable the following instructions|Skipping registering GPU devices).*\n?",
+    re.M,
+)
 
 # Our end of its pipe closes without a word only if this process has died.
 GUARD = 'read -r _ || { cat "$0" >&2; rm -f "$0"; }'
@@ -58,7 +60,8 @@ def require_tensorflow(backend: str) -> None:
     if backend != "tensorflow":
         raise ImportError(
             f"cvae_tutorial needs Keras on TensorFlow, and Keras is set to the backend {backend}: set the environment "
-            'variable KERAS_BACKEND=tensorflow (or "backend" in keras.json) before keras is imported')
+            'variable KERAS_BACKEND=tensorflow (or "backend" in keras.json) before keras is imported'
+        )
 
 
 if "keras" not in sys.modules:

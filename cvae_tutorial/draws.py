@@ -184,13 +184,23 @@ class ConditionalDraws:
             draws = rows[i, :, j]
             moments = [np.nan] * 5
             if self.likelihood.kind(j).has_mean:
-                moments = [draws.mean(), draws.std(ddof=1) if len(draws) > 1 else np.nan,
-                           *np.quantile(draws, [0.05, 0.5, 0.95])]
-            lines.append([*moments, self.acceptance[i], self.r_hat[i, j], self.ess_bulk[i, j],
-                          self.importance_ess[i], self.pareto_k[i]])
+                moments = [
+                    draws.mean(),
+                    draws.std(ddof=1) if len(draws) > 1 else np.nan,
+                    *np.quantile(draws, [0.05, 0.5, 0.95]),
+                ]
+            lines.append(
+                [
+                    *moments,
+                    self.acceptance[i],
+                    self.r_hat[i, j],
+                    self.ess_bulk[i, j],
+                    self.importance_ess[i],
+                    self.pareto_k[i],
+                ]
+            )
             index.append((i, names[j]))
-        columns = ["mean", "sd", "5%", "50%", "95%", "acceptance", "r_hat", "ess_bulk",
-                   "importance_ess", "pareto_k"]
+        columns = ["mean", "sd", "5%", "50%", "95%", "acceptance", "r_hat", "ess_bulk", "importance_ess", "pareto_k"]
         frame = pd.DataFrame(lines, columns=columns, index=pd.MultiIndex.from_tuples(index, names=["row", "column"]))
         frame = frame.droplevel("row") if self.evidence.single else frame
         frame.attrs = {**self._costs, "seconds": self.seconds}
@@ -286,21 +296,31 @@ def diagnose(draws: ConditionalDraws, max_rows: int | None = None) -> list[Findi
         # Weights say nothing there: a density that rounds to zero everywhere makes them equal.
         row, column = far
         low, high = draws.model_range[:, column]
-        find("far", [row], (
-            f"{column_label(column, draws.evidence.names)} is {draws.evidence.values[row, column]:.6g}, far "
-            f"outside what the model draws ({low:.4g} to {high:.4g}): the conditional there is no more than "
-            "the networks' extrapolation. Check the value and its unit"
-        ))
+        find(
+            "far",
+            [row],
+            (
+                f"{column_label(column, draws.evidence.names)} is {draws.evidence.values[row, column]:.6g}, far "
+                f"outside what the model draws ({low:.4g} to {high:.4g}): the conditional there is no more than "
+                "the networks' extrapolation. Check the value and its unit"
+            ),
+        )
     if not draws.arrived[open_rows].all():
-        find("not_arrived", open_rows[~draws.arrived[open_rows]], (
-            f"after {MAX_STEPS} steps some rows have not reached the posterior: the evidence may "
-            "contradict the model, or num_moves and num_chains are too small"
-        ))
+        find(
+            "not_arrived",
+            open_rows[~draws.arrived[open_rows]],
+            (
+                f"after {MAX_STEPS} steps some rows have not reached the posterior: the evidence may "
+                "contradict the model, or num_moves and num_chains are too small"
+            ),
+        )
     acceptance = draws.acceptance[rows]
     if draws.method.coupled and (low := np.nanmin(acceptance, initial=1.0)) < 0.02:
-        find("stuck", rows[acceptance < 0.02], (
-            f"hardly any move is accepted ({low:.1%}): draws repeat few latents. Raise num_chains or num_moves"
-        ))
+        find(
+            "stuck",
+            rows[acceptance < 0.02],
+            (f"hardly any move is accepted ({low:.1%}): draws repeat few latents. Raise num_chains or num_moves"),
+        )
     if draws.log_weights is not None:
         size, num_samples = draws.importance_ess[rows], draws.values.shape[-2]
         # A heavy tail does little harm to a pool that has far more to give than was drawn from it.
@@ -308,28 +328,44 @@ def diagnose(draws: ConditionalDraws, max_rows: int | None = None) -> list[Findi
         k = draws._pareto_k(rows[bad])
         bad[bad] = ~(k < 0.7) | ~(size[bad] > 0.1 * num_samples)
         if bad.any():
-            find("weights", rows[bad], (
-                f"the importance weights have degenerated (Pareto-k {np.nanmax(k):.2f}, effective size "
-                f"{np.nanmin(size):.0f}): draws repeat few latents. Use "
-                "method='tempered_smc', raise oversampling, or check that the evidence is plausible"
-            ))
+            find(
+                "weights",
+                rows[bad],
+                (
+                    f"the importance weights have degenerated (Pareto-k {np.nanmax(k):.2f}, effective size "
+                    f"{np.nanmin(size):.0f}): draws repeat few latents. Use "
+                    "method='tempered_smc', raise oversampling, or check that the evidence is plausible"
+                ),
+            )
     r_hat = np.nan_to_num(draws._of_chains("rhat", rows, 4), nan=1.0, posinf=np.inf).max(axis=1)
     if (r_hat > 1.1).any():
-        find("not_mixed", rows[r_hat > 1.1], (
-            f"the chains have not mixed (R-hat {r_hat.max():.2f}): they still show where they started. "
-            "Use method='tempered_smc', or raise warmup and thin"
-        ))
+        find(
+            "not_mixed",
+            rows[r_hat > 1.1],
+            (
+                f"the chains have not mixed (R-hat {r_hat.max():.2f}): they still show where they started. "
+                "Use method='tempered_smc', or raise warmup and thin"
+            ),
+        )
     if not draws.method.exact:
         if np.isnan(acceptance).all():
-            find("one_pass", rows, (
-                "one pass is not a sampler of the conditional: it returns decoder means of completions "
-                "that were drawn without the evidence. Use method='tempered_smc'"
-            ))
+            find(
+                "one_pass",
+                rows,
+                (
+                    "one pass is not a sampler of the conditional: it returns decoder means of completions "
+                    "that were drawn without the evidence. Use method='tempered_smc'"
+                ),
+            )
         elif (low := np.nanmin(acceptance)) < 0.9:
-            find("biased", rows[acceptance < 0.9], (
-                f"a Metropolis test would reject {1 - low:.0%} of the moves, so the draws are biased: "
-                "the encoder is not the posterior here. Use method='tempered_smc'"
-            ))
+            find(
+                "biased",
+                rows[acceptance < 0.9],
+                (
+                    f"a Metropolis test would reject {1 - low:.0%} of the moves, so the draws are biased: "
+                    "the encoder is not the posterior here. Use method='tempered_smc'"
+                ),
+            )
     return found
 
 

@@ -38,8 +38,15 @@ class Result(NamedTuple):
 
 
 def run(
-    model, sampler: Sampler, num_samples: int, evidence: Evidence, rows: np.ndarray, seed: int,
-    start: np.ndarray | None = None, progress: bool = True, max_memory: float = 1.0,
+    model,
+    sampler: Sampler,
+    num_samples: int,
+    evidence: Evidence,
+    rows: np.ndarray,
+    seed: int,
+    start: np.ndarray | None = None,
+    progress: bool = True,
+    max_memory: float = 1.0,
 ) -> Result:
     """Draw ``num_samples`` completions of each of ``rows``.
 
@@ -108,8 +115,12 @@ def run(
     draws, acceptance, chains, log_weights, arrived, calls = zip(*parts, strict=True)
     encoder_calls, decoder_calls = np.sum(calls, axis=0).astype(int).tolist()
     return Result(
-        np.concatenate(draws), np.concatenate(acceptance), None if chains[0] is None else np.concatenate(chains),
-        None if log_weights[0] is None else np.concatenate(log_weights), encoder_calls, decoder_calls,
+        np.concatenate(draws),
+        np.concatenate(acceptance),
+        None if chains[0] is None else np.concatenate(chains),
+        None if log_weights[0] is None else np.concatenate(log_weights),
+        encoder_calls,
+        decoder_calls,
         np.concatenate(arrived),
     )
 
@@ -195,8 +206,10 @@ class Compiled:
         plan = Plan(*[number] * len(Plan._fields))
         z, log_weight = spec((None, None, model.latent_dim), tf.float32), spec((None, None), tf.float32)
         self.signatures = {
-            "init": (table, seed, plan), "init_at": (table, seed, plan, spec((None, None, d), tf.float32)),
-            "pool": (table, seed, z, log_weight, number), "complete": (table, seed, z),
+            "init": (table, seed, plan),
+            "init_at": (table, seed, plan, spec((None, None, d), tf.float32)),
+            "pool": (table, seed, z, log_weight, number),
+            "complete": (table, seed, z),
         }
         self.functions: dict[str, Any] = {}
 

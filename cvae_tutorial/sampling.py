@@ -132,8 +132,17 @@ def sample_conditional(
             log_weights[holes] = result.log_weights
         calls = result.encoder_calls, result.decoder_calls
     draws = ConditionalDraws(
-        values[0] if evidence.single else values, evidence, filled, acceptance, *calls, chains, log_weights,
-        arrived, _model_range(model), time.perf_counter() - began, model.likelihood,
+        values[0] if evidence.single else values,
+        evidence,
+        filled,
+        acceptance,
+        *calls,
+        chains,
+        log_weights,
+        arrived,
+        _model_range(model),
+        time.perf_counter() - began,
+        model.likelihood,
     )
     if findings := diagnose(draws, max_rows=_ROWS_CHECKED):
         problems = "; ".join(finding.message for finding in findings)
@@ -198,8 +207,13 @@ def conditional_sampler(
     data = check_evidence(data, num_features, model.likelihood, names).values
     rows = np.random.default_rng(seed).integers(len(data), size=plan.num_chains * plan.num_encoders)
     draws = sample_conditional(
-        model, dict(zip(fixed, condition_values, strict=True)), num_samples, sampler, seed=seed,
-        start=data[rows] if len(rows) and sampler.accepts_start else None, progress=progress,
+        model,
+        dict(zip(fixed, condition_values, strict=True)),
+        num_samples,
+        sampler,
+        seed=seed,
+        start=data[rows] if len(rows) and sampler.accepts_start else None,
+        progress=progress,
     )
     return draws.values[:, columns]
 

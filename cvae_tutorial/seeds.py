@@ -67,7 +67,7 @@ class RowSeed(NamedTuple):
 
 
 def normal(shape, seed):
-    """Draw standard normal numbers of ``shape``; ``seed`` is a pair of integers, or a `RowSeed` with the rows of axis 0."""
+    """Draw standard normal numbers of ``shape``; ``seed`` is a pair of integers, or a `RowSeed` of the rows."""
     return seed.normal(shape[1:]) if isinstance(seed, RowSeed) else tf.random.stateless_normal(shape, seed)
 
 

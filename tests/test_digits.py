@@ -72,9 +72,15 @@ def test_tempered_completions_pass_the_check_by_ranks():
     vae = ct.load_vae("digits")
     truth, rng = vae.sample(60, seed=21), np.random.default_rng(22)
     seen = rng.random((60, 784)) < np.tile([[0.1], [0.5]], (30, 1))
-    draws = ct.sample_conditional(vae, np.where(seen, truth, np.nan), 19,
-                                  ct.samplers.TemperedSMC(num_moves=2, ess_share=0.7), num_chains=80,
-                                  seed=23, progress=False).values
+    draws = ct.sample_conditional(
+        vae,
+        np.where(seen, truth, np.nan),
+        19,
+        ct.samplers.TemperedSMC(num_moves=2, ess_share=0.7),
+        num_chains=80,
+        seed=23,
+        progress=False,
+    ).values
     assert (draws.swapaxes(1, 2)[seen] == truth[seen][:, None]).all()
     everyone = np.concatenate([truth[:, None], draws], axis=1)
     ink = everyone.sum(-1)

@@ -40,8 +40,23 @@ def test_dict_by_name_and_index():
     assert evidence.observed.tolist() == [[True, True, True, False]]
 
 
-@pytest.mark.parametrize("value", [0.0, -0.0, 0, False, np.float32(0), 1e-300, 0.1, 1 / 3, decimal.Decimal("0.5"),
-                                   fractions.Fraction(1, 4), np.array(2.0), np.int8(3)])
+@pytest.mark.parametrize(
+    "value",
+    [
+        0.0,
+        -0.0,
+        0,
+        False,
+        np.float32(0),
+        1e-300,
+        0.1,
+        1 / 3,
+        decimal.Decimal("0.5"),
+        fractions.Fraction(1, 4),
+        np.array(2.0),
+        np.int8(3),
+    ],
+)
 def test_values_kept_to_the_bit(value):
     evidence = normal({1: value})
     assert evidence.observed.tolist() == [[False, True, False]]
@@ -140,21 +155,31 @@ def test_a_pandas_mask_goes_by_its_labels():
     assert array.observed.tolist() == SEEN[["a", "b"]].to_numpy().tolist()
 
 
-@pytest.mark.parametrize("table, mask, names", [
-    (FRAME, SEEN.to_numpy(), ("b", "a")),
-    (FRAME.to_numpy(), pd.DataFrame(SEEN.to_numpy()), ("b", "a")),  # a mask without labels
-    (FRAME.to_numpy(), SEEN, None),  # a model without names
-    (FRAME, pd.DataFrame(SEEN.to_numpy()).set_axis(FRAME.index), ("b", "a")),
-    (FRAME, SEEN.to_numpy().tolist(), ("b", "a")),
-    (FRAME, SEEN.astype("boolean").to_numpy(), ("b", "a")),
-])
+@pytest.mark.parametrize(
+    "table, mask, names",
+    [
+        (FRAME, SEEN.to_numpy(), ("b", "a")),
+        (FRAME.to_numpy(), pd.DataFrame(SEEN.to_numpy()), ("b", "a")),  # a mask without labels
+        (FRAME.to_numpy(), SEEN, None),  # a model without names
+        (FRAME, pd.DataFrame(SEEN.to_numpy()).set_axis(FRAME.index), ("b", "a")),
+        (FRAME, SEEN.to_numpy().tolist(), ("b", "a")),
+        (FRAME, SEEN.astype("boolean").to_numpy(), ("b", "a")),
+    ],
+)
 def test_a_mask_without_labels_goes_by_its_places(table, mask, names):
     assert check_evidence(table, 2, Normal(), names, mask).observed.tolist() == SEEN.to_numpy().tolist()
 
 
-@pytest.mark.parametrize("mask", [
-    SEEN[["a"]], SEEN.rename(columns={"a": "z"}), SEEN.iloc[:1], SEEN.set_axis(["p", "p"]), pd.Series({"a": True}),
-])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        SEEN[["a"]],
+        SEEN.rename(columns={"a": "z"}),
+        SEEN.iloc[:1],
+        SEEN.set_axis(["p", "p"]),
+        pd.Series({"a": True}),
+    ],
+)
 def test_a_mask_with_other_labels_is_refused(mask):
     with pytest.raises(ValueError, match="mask has other labels.*to_numpy"):
         check_evidence(FRAME, 2, Normal(), ("a", "b"), mask)
@@ -234,10 +259,14 @@ def test_a_million_rows_of_numbers_take_no_time():
 
 
 def test_nullable_and_categorical_dtypes():
-    frame = pd.DataFrame({
-        "mass": pd.array([1, None], "Int64"), "alive": pd.array([True, None], "boolean"),
-        "sex": pd.Categorical([None, "female"], categories=["female", "male"]), "depth": pd.array([None, 0.0], "Float64"),
-    })
+    frame = pd.DataFrame(
+        {
+            "mass": pd.array([1, None], "Int64"),
+            "alive": pd.array([True, None], "boolean"),
+            "sex": pd.Categorical([None, "female"], categories=["female", "male"]),
+            "depth": pd.array([None, 0.0], "Float64"),
+        }
+    )
     np.testing.assert_array_equal(check(frame).values, [[1, 1, NAN, NAN], [NAN, NAN, 0, 0]])
 
 
@@ -320,10 +349,19 @@ def test_columns_without_names_are_numbered():
 # Fuzzing: a valid Evidence or an error that says something, and never another exception
 
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.integers(-2, 6), st.floats(), st.complex_numbers(),
-    st.text(max_size=4), st.binary(max_size=3), st.sampled_from(["male", "female", "mass", "nan", "inf", "1.0"]),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-2, 6),
+    st.floats(),
+    st.complex_numbers(),
+    st.text(max_size=4),
+    st.binary(max_size=3),
+    st.sampled_from(["male", "female", "mass", "nan", "inf", "1.0"]),
     st.sampled_from([pd.NA, pd.NaT, np.datetime64("NaT"), np.timedelta64(3, "s"), 0.0, 1.0, 10**400, np.float32(2)]),
-    st.dates(), st.decimals(), st.fractions(),
+    st.dates(),
+    st.decimals(),
+    st.fractions(),
 )
 ARRAYS = npst.arrays(
     st.sampled_from(["f8", "f4", "i4", "u1", "?", "c8", "U3", "M8[ns]", "m8[s]", "O"]),
@@ -331,17 +369,23 @@ ARRAYS = npst.arrays(
     fill=st.nothing(),
 )
 NESTED = st.recursive(
-    st.one_of(SCALARS, ARRAYS), lambda inner: st.one_of(
-        st.lists(inner, max_size=5), st.tuples(inner, inner),
-        st.dictionaries(st.one_of(st.sampled_from(NAMES), st.integers(-1, 5), st.text(max_size=2), st.booleans()), inner,
-                        max_size=4),
-    ), max_leaves=12,
+    st.one_of(SCALARS, ARRAYS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=5),
+        st.tuples(inner, inner),
+        st.dictionaries(
+            st.one_of(st.sampled_from(NAMES), st.integers(-1, 5), st.text(max_size=2), st.booleans()), inner, max_size=4
+        ),
+    ),
+    max_leaves=12,
 )
 CELLS = st.lists(st.lists(SCALARS, min_size=4, max_size=4), min_size=1, max_size=3)
 FRAMES = CELLS.map(lambda rows: pd.DataFrame(rows, columns=["depth", "mass", "alive", "sex"], dtype=object))
 GOOD = st.tuples(
-    st.floats(allow_infinity=False), st.sampled_from([0, 1, True, 0.0, NAN, None]),
-    st.sampled_from(["male", "female", None]), st.floats(allow_infinity=False),
+    st.floats(allow_infinity=False),
+    st.sampled_from([0, 1, True, 0.0, NAN, None]),
+    st.sampled_from(["male", "female", None]),
+    st.floats(allow_infinity=False),
 ).map(list)
 MASKS = st.one_of(st.none(), st.just([True] * 4), st.lists(st.booleans(), max_size=5), ARRAYS, SCALARS)
 

@@ -18,9 +18,7 @@ MASKS = [c for r in range(6) for c in itertools.combinations(range(5), r)]
 
 def linear_gaussian(latent_dim, seed=0, **settings):
     rng = np.random.default_rng(seed)
-    return LinearGaussian(
-        rng.normal(size=(5, latent_dim)), rng.normal(size=5), [0.5, 0.3, 1.0, 0.2, 0.1], **settings
-    )
+    return LinearGaussian(rng.normal(size=(5, latent_dim)), rng.normal(size=5), [0.5, 0.3, 1.0, 0.2, 0.1], **settings)
 
 
 class Model:
@@ -59,10 +57,7 @@ def network(scale, seed=0, width=100):
     """A random ReLU decoder with two hidden layers, steep and full of kinks."""
     rng = np.random.default_rng(seed)
     sizes = (2, width, width, 4)
-    W = [
-        tf.constant(rng.normal(size=s) * np.sqrt(2 / s[0]), tf.float32)
-        for s in itertools.pairwise(sizes)
-    ]
+    W = [tf.constant(rng.normal(size=s) * np.sqrt(2 / s[0]), tf.float32) for s in itertools.pairwise(sizes)]
     b = [tf.constant(rng.normal(size=s), tf.float32) for s in sizes[1:]]
 
     def curve(z):
@@ -125,9 +120,7 @@ def test_quadrature_agrees_with_the_linear_gaussian_model(latent_dim, far):
         mean = result.weights @ result.nodes
         centred = result.nodes - mean
         np.testing.assert_allclose(mean, posterior.mean, atol=2e-4)
-        np.testing.assert_allclose(
-            (result.weights[:, None] * centred).T @ centred, posterior.covariance, atol=3e-4
-        )
+        np.testing.assert_allclose((result.weights[:, None] * centred).T @ centred, posterior.covariance, atol=3e-4)
         if len(columns) == 5:
             assert result.missing == ()
             continue
@@ -355,11 +348,14 @@ def test_likelihoods_of_one_s_own():
     model = Model(1, curve, Columns([Poisson(), Normal(), Cauchy(), Normal()]))
     z = np.linspace(-9, 9, 200_001)
     prior = stats.norm.pdf(z) * (z[1] - z[0])
-    rate, likelihoods = np.exp(0.5 * z + 1), {
-        0: stats.poisson.pmf(4, np.exp(0.5 * z + 1)),
-        1: stats.norm.pdf(0.4, np.sin(z), 0.3),
-        2: stats.cauchy.pdf(1.5, 2 * z),
-    }
+    rate, likelihoods = (
+        np.exp(0.5 * z + 1),
+        {
+            0: stats.poisson.pmf(4, np.exp(0.5 * z + 1)),
+            1: stats.norm.pdf(0.4, np.sin(z), 0.3),
+            2: stats.cauchy.pdf(1.5, 2 * z),
+        },
+    )
     values, x = {0: 4, 1: 0.4, 2: 1.5}, np.linspace(-3, 3, 25)
     for seen in [(), (0,), (2,), (0, 1), (1, 2), (0, 1, 2)]:
         posterior = prior * np.prod([likelihoods[j] for j in seen], axis=0)
@@ -377,7 +373,9 @@ def test_likelihoods_of_one_s_own():
             assert np.isnan(result.covariance[0, 0]) and np.isfinite(result.covariance[last, last])
             draws = result.sample(20_000, seed=0)
             assert draws[:, 0].mean() == pytest.approx(mean, abs=0.1)
-            with pytest.raises(ValueError, match=r"Column 0 has a likelihood of your own, Poisson\(\).*use mean or sample"):
+            with pytest.raises(
+                ValueError, match=r"Column 0 has a likelihood of your own, Poisson\(\).*use mean or sample"
+            ):
                 result.column(0)
         if 2 in result.missing:
             assert np.isnan(result.mean[result.missing.index(2)])

@@ -14,10 +14,16 @@ from cvae_tutorial.evidence import to_array
 from cvae_tutorial.likelihoods import Likelihood, log_normal
 
 LOGITS = np.array([[-3.0, 0.5], [20.0, -20.0]], "float32")
-MIXED = ct.Columns({
-    "sex": ct.Categorical(("f", "m", "?")), "mass": ct.Normal(), "wild": ct.Bernoulli(),
-    "size": ct.Normal(), "grade": ct.Categorical(2), "width": ct.Normal(scale=0.5),
-})
+MIXED = ct.Columns(
+    {
+        "sex": ct.Categorical(("f", "m", "?")),
+        "mass": ct.Normal(),
+        "wild": ct.Bernoulli(),
+        "size": ct.Normal(),
+        "grade": ct.Categorical(2),
+        "width": ct.Normal(scale=0.5),
+    }
+)
 
 
 def draws_of(likelihood, parameters, num_draws=20_000):
@@ -114,14 +120,17 @@ def test_columns_agree_with_each_kind_alone():
     sex, mass_size, wild, grade, width = 0, slice(3, 7), 7, slice(8, 10), 10
     loc, spread = np.split(raw[:, mass_size], 2, axis=1)
     numbers = stats.norm(shift[[1, 3]] + scale[[1, 3]] * loc, scale[[1, 3]] * (0.01 + np.log1p(np.exp(spread))))
-    exact = np.stack([
-        np.log(np.exp(raw[:, sex]) / np.exp(raw[:, :3]).sum(1)),
-        numbers.logpdf(x[:, [1, 3]])[:, 0],
-        -np.log1p(np.exp(-raw[:, wild])),
-        numbers.logpdf(x[:, [1, 3]])[:, 1],
-        np.log(np.exp(raw[:, 8]) / np.exp(raw[:, grade]).sum(1)),
-        stats.norm(7 + 2 * raw[:, width], 0.5).logpdf(8),
-    ], axis=1)
+    exact = np.stack(
+        [
+            np.log(np.exp(raw[:, sex]) / np.exp(raw[:, :3]).sum(1)),
+            numbers.logpdf(x[:, [1, 3]])[:, 0],
+            -np.log1p(np.exp(-raw[:, wild])),
+            numbers.logpdf(x[:, [1, 3]])[:, 1],
+            np.log(np.exp(raw[:, 8]) / np.exp(raw[:, grade]).sum(1)),
+            stats.norm(7 + 2 * raw[:, width], 0.5).logpdf(8),
+        ],
+        axis=1,
+    )
     np.testing.assert_allclose(MIXED.log_prob(parameters, x), exact, rtol=1e-4, atol=1e-5)
     draws = MIXED.sample(parameters, tf.constant([1, 2])).numpy()
     assert set(draws[:, 0]) <= {0, 1, 2} and set(draws[:, 2]) <= {0, 1} and set(draws[:, 4]) <= {0, 1}
@@ -151,24 +160,44 @@ def test_units_ignore_holes():
 
 
 def test_columns_from_a_frame():
-    frame = pd.DataFrame({
-        "a": [1.5, np.nan], "b": [True, False], "c": ["y", "x"], "d": pd.Categorical(["lo", "hi"], ["lo", "mid", "hi"]),
-        "e": [1, 2], "f": [True, None],
-    })
+    frame = pd.DataFrame(
+        {
+            "a": [1.5, np.nan],
+            "b": [True, False],
+            "c": ["y", "x"],
+            "d": pd.Categorical(["lo", "hi"], ["lo", "mid", "hi"]),
+            "e": [1, 2],
+            "f": [True, None],
+        }
+    )
     guessed = ct.Columns.from_frame(frame)
-    assert guessed == ct.Columns({
-        "a": ct.Normal(), "b": ct.Bernoulli(), "c": ct.Categorical(("x", "y")),
-        "d": ct.Categorical(("lo", "mid", "hi")), "e": ct.Normal(), "f": ct.Bernoulli(),
-    })
+    assert guessed == ct.Columns(
+        {
+            "a": ct.Normal(),
+            "b": ct.Bernoulli(),
+            "c": ct.Categorical(("x", "y")),
+            "d": ct.Categorical(("lo", "mid", "hi")),
+            "e": ct.Normal(),
+            "f": ct.Bernoulli(),
+        }
+    )
     assert hash(guessed) == hash(ct.Columns.from_frame(frame)) and guessed.names == tuple("abcdef")
     assert guessed.kind(1) == ct.Bernoulli() and ct.Normal().kind(1) == ct.Normal()
     assert "'c': Categorical(categories=('x', 'y'))" in repr(guessed)
 
 
-@pytest.mark.parametrize("likelihood", [
-    ct.Normal(min_scale=0.03), ct.Normal(scale=2.0), ct.Bernoulli(from_logits=True), ct.Categorical(4),
-    ct.Categorical(("a", "b")), MIXED, ct.Columns([ct.Normal(), ct.Bernoulli()]),
-])
+@pytest.mark.parametrize(
+    "likelihood",
+    [
+        ct.Normal(min_scale=0.03),
+        ct.Normal(scale=2.0),
+        ct.Bernoulli(from_logits=True),
+        ct.Categorical(4),
+        ct.Categorical(("a", "b")),
+        MIXED,
+        ct.Columns([ct.Normal(), ct.Bernoulli()]),
+    ],
+)
 def test_keras_keeps_a_likelihood(likelihood):
     import json
 
@@ -176,16 +205,19 @@ def test_keras_keeps_a_likelihood(likelihood):
     assert keras.saving.deserialize_keras_object(config) == likelihood
 
 
-@pytest.mark.parametrize("make, says", [
-    (lambda: ct.Categorical(("a", "a")), "named twice"),
-    (lambda: ct.Categorical(1), "at least two"),
-    (lambda: ct.Categorical(3).num_parameters(2), "one column; use Columns"),
-    (lambda: ct.Columns({}), "at least one column"),
-    (lambda: ct.Columns([ct.Normal()]).num_parameters(2), "1 likelihoods for 2 columns"),
-    (lambda: ct.Normal(scale=0.0), r"a scale is positive, got Normal\(.*scale=0.0, from_log_variance=False\)"),
-    (lambda: ct.Normal(scale=float("nan")), "a scale is positive"),
-    (lambda: ct.Normal(min_scale=-0.1), "a scale is positive"),
-])
+@pytest.mark.parametrize(
+    "make, says",
+    [
+        (lambda: ct.Categorical(("a", "a")), "named twice"),
+        (lambda: ct.Categorical(1), "at least two"),
+        (lambda: ct.Categorical(3).num_parameters(2), "one column; use Columns"),
+        (lambda: ct.Columns({}), "at least one column"),
+        (lambda: ct.Columns([ct.Normal()]).num_parameters(2), "1 likelihoods for 2 columns"),
+        (lambda: ct.Normal(scale=0.0), r"a scale is positive, got Normal\(.*scale=0.0, from_log_variance=False\)"),
+        (lambda: ct.Normal(scale=float("nan")), "a scale is positive"),
+        (lambda: ct.Normal(min_scale=-0.1), "a scale is positive"),
+    ],
+)
 def test_errors(make, says):
     with pytest.raises(ValueError, match=says):
         make()
@@ -194,12 +226,15 @@ def test_errors(make, says):
 # One column: what it takes, what its numbers stand for, its centre, its parameters
 
 
-@pytest.mark.parametrize("likelihood, cells, codes, back", [
-    (ct.Normal(), ["1.5", 2, np.float32(3)], [1.5, 2, 3], [1.5, 2.0, 3.0]),
-    (ct.Bernoulli(), [True, 0, 1.0], [1, 0, 1], [1, 0, 1]),
-    (ct.Categorical(("f", (1, 2), 3)), [3, "f", (1, 2)], [2, 0, 1], [3, "f", (1, 2)]),
-    (ct.Categorical(np.int64(3)), [2, 0.0, True], [2, 0, 1], [2, 0, 1]),
-])
+@pytest.mark.parametrize(
+    "likelihood, cells, codes, back",
+    [
+        (ct.Normal(), ["1.5", 2, np.float32(3)], [1.5, 2, 3], [1.5, 2.0, 3.0]),
+        (ct.Bernoulli(), [True, 0, 1.0], [1, 0, 1], [1, 0, 1]),
+        (ct.Categorical(("f", (1, 2), 3)), [3, "f", (1, 2)], [2, 0, 1], [3, "f", (1, 2)]),
+        (ct.Categorical(np.int64(3)), [2, 0.0, True], [2, 0, 1], [2, 0, 1]),
+    ],
+)
 def test_check_and_decode(likelihood, cells, codes, back):
     cells = np.fromiter(cells, object, len(cells))
     found = likelihood.check(cells)
@@ -208,16 +243,19 @@ def test_check_and_decode(likelihood, cells, codes, back):
     assert decoded.tolist() == back and [type(cell) for cell in decoded.tolist()] == [type(cell) for cell in back]
 
 
-@pytest.mark.parametrize("likelihood, cells, says", [
-    (ct.Normal(), [1.0, "heavy"], "^'heavy' is not a number; use NaN"),
-    (ct.Normal(), [1.0, "nan"], "^'nan' is not a number"),
-    (ct.Normal(), [1.0, 10**400], r"^1000\d*\.\.\.\d+ is not a number"),
-    (ct.Normal(), [1.0, -np.inf], "^infinite values cannot be observed"),
-    (ct.Bernoulli(), [1.0, 0.3], "^Bernoulli values are 0 and 1, got 0.3"),
-    (ct.Categorical(("f", "m")), ["f", "x"], r"^category 'x' was never seen; known are \['f', 'm'\]"),
-    (ct.Categorical(("f", "m")), ["f", ["m"]], r"^category \['m'\] was never seen"),
-    (ct.Categorical(2), [0, 2], r"^category 2 was never seen; known are \[0, 1\]"),
-])
+@pytest.mark.parametrize(
+    "likelihood, cells, says",
+    [
+        (ct.Normal(), [1.0, "heavy"], "^'heavy' is not a number; use NaN"),
+        (ct.Normal(), [1.0, "nan"], "^'nan' is not a number"),
+        (ct.Normal(), [1.0, 10**400], r"^1000\d*\.\.\.\d+ is not a number"),
+        (ct.Normal(), [1.0, -np.inf], "^infinite values cannot be observed"),
+        (ct.Bernoulli(), [1.0, 0.3], "^Bernoulli values are 0 and 1, got 0.3"),
+        (ct.Categorical(("f", "m")), ["f", "x"], r"^category 'x' was never seen; known are \['f', 'm'\]"),
+        (ct.Categorical(("f", "m")), ["f", ["m"]], r"^category \['m'\] was never seen"),
+        (ct.Categorical(2), [0, 2], r"^category 2 was never seen; known are \[0, 1\]"),
+    ],
+)
 def test_check_says_what_is_no_value(likelihood, cells, says):
     with pytest.raises(ValueError, match=says):
         likelihood.check(np.fromiter(cells, object, len(cells)))
@@ -333,9 +371,11 @@ def test_columns_of_ones_own_stand_beside_others():
     x = np.float32([[2, 0.5, 1.0, -3.0, 0]] * 3)
     rate, loc, scale = np.exp(raw[:, [0, 6]]), raw[:, 1:3], np.exp(raw[:, 3:5])
     exact = np.c_[
-        stats.poisson(rate[:, 0]).logpmf(2), stats.t(4, loc[:, 0], scale[:, 0]).logpdf(0.5),
+        stats.poisson(rate[:, 0]).logpmf(2),
+        stats.t(4, loc[:, 0], scale[:, 0]).logpdf(0.5),
         stats.norm(raw[:, 5], 2).logpdf(1),
-        stats.t(4, loc[:, 1], scale[:, 1]).logpdf(-3), stats.poisson(rate[:, 1]).logpmf(0),
+        stats.t(4, loc[:, 1], scale[:, 1]).logpdf(-3),
+        stats.poisson(rate[:, 1]).logpmf(0),
     ]
     np.testing.assert_allclose(likelihood.log_prob(parameters, x), exact, rtol=1e-4, atol=1e-5)
     draws = likelihood.sample(parameters, tf.constant([1, 2])).numpy()

@@ -23,12 +23,17 @@ def test_the_notes_three_results(tmp_path, monkeypatch, capsys):
     for path in figures:
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5_000
     said = capsys.readouterr().out
-    distance = {line.split()[0]: float(line.split()[1]) for line in said.splitlines() if line.startswith(("  one_pass", "  lair"))}
+    distance = {
+        line.split()[0]: float(line.split()[1])
+        for line in said.splitlines()
+        if line.startswith(("  one_pass", "  lair"))
+    }
     assert distance["lair"] <= 0.03 and 0.3 <= distance["one_pass"] <= 1.1
     assert returned[0] == pytest.approx(distance, abs=6e-4)
     covariance = [
         [float(cell) for cell in line.replace("[", " ").replace("]", " ").split()]
-        for line in said.splitlines() if line.startswith("  ") and line.count("[") == 2
+        for line in said.splitlines()
+        if line.startswith("  ") and line.count("[") == 2
     ]
     ours, true = np.array(covariance)[:, ::2], np.array(covariance)[:, 1::2]
     np.testing.assert_allclose(true, ct.two_ridges().covariance, atol=6e-4)

@@ -140,9 +140,7 @@ def test_draws_have_the_mixture_s_distribution():
         assert stats.kstest(x[:, column], mixture.marginal([column]).cdf).pvalue > 1e-3
     # A rotation mixes the columns, so this sees their dependence as well.
     turn = np.array([[0.6], [0.8]])
-    turned = GaussianMixture(
-        mixture.weights, mixture.means @ turn, turn.T @ mixture.covariances @ turn
-    )
+    turned = GaussianMixture(mixture.weights, mixture.means @ turn, turn.T @ mixture.covariances @ turn)
     assert stats.kstest((x @ turn)[:, 0], turned.cdf).pvalue > 1e-3
 
 
@@ -206,9 +204,7 @@ def test_a_weight_that_underflows_can_come_back():
     first = mixture.condition({0: -60.0})
     assert first.weights[1] == 0.0
     assert first.log_prob(1e4) > -5000  # not the first component's -5e7
-    three = GaussianMixture(
-        [0.5, 0.5], [[0.0, 0.0, 1.0], [30.0, 1e4, 2.0]], np.stack([np.eye(3)] * 2)
-    )
+    three = GaussianMixture([0.5, 0.5], [[0.0, 0.0, 1.0], [30.0, 1e4, 2.0]], np.stack([np.eye(3)] * 2))
     np.testing.assert_allclose(three.condition({0: -60.0}).condition({0: 1e4}).weights, [0, 1])
 
 
@@ -293,9 +289,7 @@ def test_bad_requests_are_refused():
 
 def test_a_row_with_holes_will_do_and_nothing_observed_changes_nothing():
     mixture = two_ridges()
-    np.testing.assert_array_equal(
-        mixture.condition([1.0, np.nan]).means, mixture.condition({0: 1.0}).means
-    )
+    np.testing.assert_array_equal(mixture.condition([1.0, np.nan]).means, mixture.condition({0: 1.0}).means)
     assert mixture.condition({}) is mixture
     columns, values, missing = split_observed({np.int64(2): 5.0, 0: 1}, 4)
     assert (columns, values.tolist(), missing) == ([0, 2], [1.0, 5.0], [1, 3])

@@ -78,15 +78,18 @@ def test_other_precisions_train_and_sample(policy):
     assert vae.shift.dtype == "float32" and np.isfinite(draws.values).all()
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"max_memory": np.inf}, "max_memory"),
-    ({"max_memory": "1"}, "max_memory"),
-    ({"num_chains": 2**31}, "lower"),
-    ({"num_steps": 2**31}, "lower"),
-    ({"method": "pseudo_gibbs", "thin": 2**31}, "lower"),
-    ({"method": "pseudo_gibbs", "num_chains": 4, "start": np.full((4, 2), np.inf)}, "finite value"),
-    ({"method": ct.samplers.MetropolisWithinGibbs(50), "warmup": 10}, "pseudo_gibbs_steps=50"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"max_memory": np.inf}, "max_memory"),
+        ({"max_memory": "1"}, "max_memory"),
+        ({"num_chains": 2**31}, "lower"),
+        ({"num_steps": 2**31}, "lower"),
+        ({"method": "pseudo_gibbs", "thin": 2**31}, "lower"),
+        ({"method": "pseudo_gibbs", "num_chains": 4, "start": np.full((4, 2), np.inf)}, "finite value"),
+        ({"method": ct.samplers.MetropolisWithinGibbs(50), "warmup": 10}, "pseudo_gibbs_steps=50"),
+    ],
+)
 def test_settings_that_cannot_work_are_refused(published, settings, message):
     with pytest.raises(ValueError, match=message):
         ct.sample_conditional(published, {0: 1.0}, 20, **{"method": "importance", **settings})
@@ -104,14 +107,17 @@ def network(inputs, *outputs):
     return keras.Model(layer, made if len(made) > 1 else made[0])
 
 
-@pytest.mark.parametrize("encoder, decoder, likelihood, message", [
-    (None, network(2, 4), ct.Bernoulli(), "encoder must be a built"),
-    (keras.Sequential([keras.layers.Dense(2)]), network(2, 4), ct.Bernoulli(), "encoder must be a built"),
-    (network(4, 2, 2), None, ct.Bernoulli(), "decoder must be a built"),
-    (network(4, 2, 2), network(2, 5), ct.Bernoulli(), "writes 5 columns"),
-    (network(4, 2, 2), network(2, 4, 4), ct.Bernoulli(), "returns one output"),
-    (network(4, 2, 2), network(2, 4), ct.Bernoulli, "likelihood object"),
-])
+@pytest.mark.parametrize(
+    "encoder, decoder, likelihood, message",
+    [
+        (None, network(2, 4), ct.Bernoulli(), "encoder must be a built"),
+        (keras.Sequential([keras.layers.Dense(2)]), network(2, 4), ct.Bernoulli(), "encoder must be a built"),
+        (network(4, 2, 2), None, ct.Bernoulli(), "decoder must be a built"),
+        (network(4, 2, 2), network(2, 5), ct.Bernoulli(), "writes 5 columns"),
+        (network(4, 2, 2), network(2, 4, 4), ct.Bernoulli(), "returns one output"),
+        (network(4, 2, 2), network(2, 4), ct.Bernoulli, "likelihood object"),
+    ],
+)
 def test_networks_that_do_not_fit_are_refused_by_wrap(encoder, decoder, likelihood, message):
     with pytest.raises((ValueError, TypeError), match=message):
         ct.wrap(encoder, decoder, likelihood)
@@ -150,26 +156,41 @@ def test_a_number_of_draws_that_cannot_be_is_refused(published, num_samples):
         published.sample(num_samples)
 
 
-@pytest.mark.parametrize("frame, error, message", [
-    (pd.DataFrame({"a": [None, None]}), ValueError, "'a' has no observed value"),
-    (pd.DataFrame({"a": [np.nan, np.nan]}), ValueError, "'a' has no observed value"),
-    (pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]), ValueError, "'a' stands twice"),
-    (pd.DataFrame({"a": ["x", "x", None]}), ValueError, "'a' holds one category only, 'x'"),
-    (pd.DataFrame({"a": pd.Categorical(["x"])}), ValueError, "one category only"),
-    (pd.DataFrame({"a": pd.to_datetime(["2020-01-01"])}), TypeError, "'a' holds datetime64"),
-    (pd.DataFrame({"a": [1j]}), TypeError, "'a' holds complex"),
-    (pd.DataFrame({"a": [{}, {}]}), TypeError, "must be a string or a number"),
-])
+@pytest.mark.parametrize(
+    "frame, error, message",
+    [
+        (pd.DataFrame({"a": [None, None]}), ValueError, "'a' has no observed value"),
+        (pd.DataFrame({"a": [np.nan, np.nan]}), ValueError, "'a' has no observed value"),
+        (pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]), ValueError, "'a' stands twice"),
+        (pd.DataFrame({"a": ["x", "x", None]}), ValueError, "'a' holds one category only, 'x'"),
+        (pd.DataFrame({"a": pd.Categorical(["x"])}), ValueError, "one category only"),
+        (pd.DataFrame({"a": pd.to_datetime(["2020-01-01"])}), TypeError, "'a' holds datetime64"),
+        (pd.DataFrame({"a": [1j]}), TypeError, "'a' holds complex"),
+        (pd.DataFrame({"a": [{}, {}]}), TypeError, "must be a string or a number"),
+    ],
+)
 def test_columns_that_have_no_likelihood_are_refused(frame, error, message):
     with pytest.raises(error, match=message):
         ct.Columns.from_frame(frame)
 
 
 def test_likelihoods_are_guessed_by_what_a_column_holds():
-    frame = pd.DataFrame({
-        "float": [1.5, None], "numbers": pd.Series([1, None], dtype=object), "flag": [True, False],
-        "maybe": pd.Series([True, None], dtype=object), "zeros": pd.Categorical([0, 1]), "text": ["a", "b"],
-    })
+    frame = pd.DataFrame(
+        {
+            "float": [1.5, None],
+            "numbers": pd.Series([1, None], dtype=object),
+            "flag": [True, False],
+            "maybe": pd.Series([True, None], dtype=object),
+            "zeros": pd.Categorical([0, 1]),
+            "text": ["a", "b"],
+        }
+    )
     normal, bernoulli = ct.Normal(), ct.Bernoulli()
     assert ct.Columns.from_frame(frame).kinds == (
-        normal, normal, bernoulli, bernoulli, ct.Categorical((0, 1)), ct.Categorical(("a", "b")))
+        normal,
+        normal,
+        bernoulli,
+        bernoulli,
+        ct.Categorical((0, 1)),
+        ct.Categorical(("a", "b")),
+    )

@@ -1,4 +1,5 @@
 """The repository's promises: pins, commands, names, layers, and nothing private in it."""
+
 import ast
 import re
 import subprocess
@@ -33,10 +34,17 @@ def tracked():
 def pinned(name, python, system):
     """The version pinned for one package on one Python and system."""
     environment = default_environment() | {
-        "python_version": python, "python_full_version": f"{python}.0", "sys_platform": system,
-        "platform_system": SYSTEMS[system], "os_name": "nt" if system == "win32" else "posix"}
-    fitting = [p for p in PINS if canonicalize_name(p.name) == canonicalize_name(name)
-               and (p.marker is None or p.marker.evaluate(environment))]
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": system,
+        "platform_system": SYSTEMS[system],
+        "os_name": "nt" if system == "win32" else "posix",
+    }
+    fitting = [
+        p
+        for p in PINS
+        if canonicalize_name(p.name) == canonicalize_name(name) and (p.marker is None or p.marker.evaluate(environment))
+    ]
     return [str(p.specifier).removeprefix("==") for p in fitting]
 
 
@@ -58,9 +66,13 @@ def test_what_is_installed_is_what_is_pinned():
     if not (ROOT / ".venv").exists() or not sys.prefix.startswith(str(ROOT)):
         pytest.skip("not the environment that make makes")
     installed = {canonicalize_name(d.name): d.version for d in metadata.distributions()}
-    wrong = {p.name: (installed[canonicalize_name(p.name)], str(p.specifier)) for p in PINS
-             if (p.marker is None or p.marker.evaluate()) and canonicalize_name(p.name) in installed
-             and not p.specifier.contains(installed[canonicalize_name(p.name)])}
+    wrong = {
+        p.name: (installed[canonicalize_name(p.name)], str(p.specifier))
+        for p in PINS
+        if (p.marker is None or p.marker.evaluate())
+        and canonicalize_name(p.name) in installed
+        and not p.specifier.contains(installed[canonicalize_name(p.name)])
+    }
     assert not wrong
 
 
@@ -120,7 +132,9 @@ def test_readme_links_exist():
         assert link.startswith("https://") or (ROOT / link).exists(), link
 
 
-@pytest.mark.parametrize("version, accepted", [((2, 7), False), ((3, 10), False), ((3, 11), True), ((3, 13), True), ((3, 14), False)])
+@pytest.mark.parametrize(
+    "version, accepted", [((2, 7), False), ((3, 10), False), ((3, 11), True), ((3, 13), True), ((3, 14), False)]
+)
 def test_python_of_the_wrong_age_is_told_so(version, accepted):
     fake = f"import sys; sys.version_info = {version + (0,)}; exec(open('tools/check_python.py').read())"
     done = subprocess.run([sys.executable, "-c", fake], cwd=ROOT, capture_output=True, text=True)
@@ -155,8 +169,14 @@ def test_no_loose_ends():
 # The house: an import runs down this list only, and the core never sees a wing.
 CORE = ["sampling", "draws", "loop", "samplers", "model", "evidence", "likelihoods", "seeds"]
 WINGS = {  # wings that a room may look into, beside the core
-    "truth": [], "recipes": ["truth"], "tables": [], "plotting": [], "exact": ["truth"], "distances": ["truth"],
-    "__main__": ["truth", "recipes", "plotting"], "_quiet": [],
+    "truth": [],
+    "recipes": ["truth"],
+    "tables": [],
+    "plotting": [],
+    "exact": ["truth"],
+    "distances": ["truth"],
+    "__main__": ["truth", "recipes", "plotting"],
+    "_quiet": [],
 }
 
 
@@ -185,8 +205,14 @@ def test_api_page_names_every_public_name():
     import cvae_tutorial as ct
 
     page = (ROOT / "book/api.md").read_text()
-    missing = [name for name in ct.__all__ if not re.search(rf"\b{name}\b", page)
-               and not any(hasattr(getattr(ct, room), name) and f"cvae_tutorial.{room}" in page
-                           for room in ("likelihoods", "samplers", "exact", "distances"))]
+    missing = [
+        name
+        for name in ct.__all__
+        if not re.search(rf"\b{name}\b", page)
+        and not any(
+            hasattr(getattr(ct, room), name) and f"cvae_tutorial.{room}" in page
+            for room in ("likelihoods", "samplers", "exact", "distances")
+        )
+    ]
     assert not missing
     assert all(getattr(ct, name).__doc__ for name in ct.__all__)

@@ -32,10 +32,14 @@ def model():
 @pytest.fixture(scope="module")
 def mixed():
     """An untrained VAE of mixed columns, with names, units and categories."""
-    likelihood = ct.Columns({
-        "mass": ct.Normal(), "alive": ct.Bernoulli(), "sex": ct.Categorical(("female", "male")),
-        "grade": ct.Categorical(3),
-    })
+    likelihood = ct.Columns(
+        {
+            "mass": ct.Normal(),
+            "alive": ct.Bernoulli(),
+            "sex": ct.Categorical(("female", "male")),
+            "grade": ct.Categorical(3),
+        }
+    )
     vae = ct.VAE(likelihood=likelihood, latent_dim=2, hidden=(8,), seed=0)
     vae.adapt(pd.DataFrame({"mass": [3000.0, 5000.0], "alive": [0, 1], "sex": ["male", "female"], "grade": [0, 2]}))
     return vae
@@ -190,9 +194,16 @@ def test_bad_settings(model, settings, error, says):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: LAIR(num_proposals=0), lambda: LAIR(group_size=3), lambda: LAIR(num_prior=-1),
-     lambda: ct.samplers.TemperedSMC(num_moves=0), lambda: ct.samplers.TemperedSMC(ess_share=1.0),
-     lambda: Importance(num_prior=0), lambda: ct.samplers.AdaptiveCollapsed(0.0), lambda: ct.samplers.AdaptiveCollapsed(1.5)],
+    [
+        lambda: LAIR(num_proposals=0),
+        lambda: LAIR(group_size=3),
+        lambda: LAIR(num_prior=-1),
+        lambda: ct.samplers.TemperedSMC(num_moves=0),
+        lambda: ct.samplers.TemperedSMC(ess_share=1.0),
+        lambda: Importance(num_prior=0),
+        lambda: ct.samplers.AdaptiveCollapsed(0.0),
+        lambda: ct.samplers.AdaptiveCollapsed(1.5),
+    ],
 )
 def test_bad_method_settings(make):
     with pytest.raises(ValueError):
@@ -259,7 +270,9 @@ def test_frame_in_the_users_units_and_categories(mixed):
     assert set(frame["grade"]) <= {0, 1, 2} and (frame["mass"] == 4000.0).all()
     joint = draw(mixed, {}, 300).to_frame()
     assert 2_000 < joint["mass"].mean() < 6_000
-    table = draw(mixed, pd.DataFrame({"sex": ["male", None], "mass": [NAN, 1.0], "alive": [1, None], "grade": [None, 1]}), 5)
+    table = draw(
+        mixed, pd.DataFrame({"sex": ["male", None], "mass": [NAN, 1.0], "alive": [1, None], "grade": [None, 1]}), 5
+    )
     frame = table.to_frame()
     assert frame.index.names == ["row", "draw"] and len(frame) == 10
     assert (frame.loc[0, "sex"] == "male").all()

@@ -113,9 +113,7 @@ class Binary:
 
 def linear_gaussian(encoder_scale=1.0):
     rng = np.random.default_rng(3)
-    return LinearGaussian(
-        rng.normal(size=(5, 2)), rng.normal(size=5), [0.5, 0.8, 1.0, 0.6, 0.4], encoder_scale
-    )
+    return LinearGaussian(rng.normal(size=(5, 2)), rng.normal(size=5), [0.5, 0.8, 1.0, 0.6, 0.4], encoder_scale)
 
 
 # Cases: a model, rows of evidence, and the exact conditional of every missing cell
@@ -136,9 +134,7 @@ class Answer:
             self.cdf, self.width, self.support = np.cumsum(column.probabilities), 1.0, (0, np.inf)
         else:
             reach = 7.0 * column.std[0]
-            self.grid, self.width = np.linspace(
-                column.mean[0] - reach, column.mean[0] + reach, 4_001, retstep=True
-            )
+            self.grid, self.width = np.linspace(column.mean[0] - reach, column.mean[0] + reach, 4_001, retstep=True)
             self.cdf, self.support = column.cdf(self.grid), (self.grid[0], self.grid[-1])
 
     def distance(self, draws):
@@ -180,20 +176,14 @@ class Case:
 
 NAN = math.nan
 # The points of the truth table: X0 = -2, -1.5, ..., 2, and X1 over the middle of its range.
-POINTS = np.array(
-    [(x, NAN) for x in np.arange(-2.0, 2.1, 0.5)] + [(NAN, x) for x in np.arange(-1.0, 1.6, 0.5)]
-)
+POINTS = np.array([(x, NAN) for x in np.arange(-2.0, 2.1, 0.5)] + [(NAN, x) for x in np.arange(-1.0, 1.6, 0.5)])
 CASES = {
     "two_ridges": lambda: Case(ct.load_vae("two_ridges"), POINTS, num_samples=250),
     "folded": lambda: Case(folded(), np.array([[1.0, NAN], [0.3, NAN], [2.0, NAN], [NAN, NAN]])),
     "ring": lambda: Case(ring(), np.array([[0.5, NAN], [-1.5, NAN], [NAN, 1.0]])),
     "narrow": lambda: Case(narrow(), np.array([[NAN, 0.8], [NAN, -0.5], [1.0, NAN]])),
-    "binary": lambda: Case(
-        Binary(), np.array([[1, NAN, NAN, 0], [NAN, 0, 1, NAN], [0, 1, NAN, NAN]], float)
-    ),
-    "linear": lambda: Case(
-        linear_gaussian(1.3), np.array([[0.5, NAN, NAN, 1.0, NAN], [NAN, 0.0, 1.0, NAN, -0.5]])
-    ),
+    "binary": lambda: Case(Binary(), np.array([[1, NAN, NAN, 0], [NAN, 0, 1, NAN], [0, 1, NAN, NAN]], float)),
+    "linear": lambda: Case(linear_gaussian(1.3), np.array([[0.5, NAN, NAN, 1.0, NAN], [NAN, 0.0, 1.0, NAN, -0.5]])),
 }
 _made = {}
 
@@ -220,8 +210,7 @@ def ratios(method, case, sample=quietly, model=None, seed=0, **settings):
     unchanged = (values == table[:, None]) | np.isnan(table)[:, None]
     assert unchanged.all(), "observed columns came back changed"
     return {
-        (i, j): np.mean([target.distance(values[i + n * k, :, j]) for k in range(SETS)])
-        / case.floors[i, j]
+        (i, j): np.mean([target.distance(values[i + n * k, :, j]) for k in range(SETS)]) / case.floors[i, j]
         for (i, j), target in case.targets.items()
     }
 
@@ -377,7 +366,7 @@ def factor_analysis(num_latents=20, num_features=32):
 def errors_in_many_dimensions(method, num_observed, scattered, seed=0, **settings):
     """Largest error of mean and standard deviation over the missing columns, in marginal ones."""
     model = factor_analysis()
-    row = model.joint().sample(1, seed=[5, num_observed])[0, model.latent_dim:]
+    row = model.joint().sample(1, seed=[5, num_observed])[0, model.latent_dim :]
     columns = np.arange(num_observed)
     if scattered:
         columns = np.sort(np.random.default_rng(num_observed).choice(32, num_observed, replace=False))
@@ -400,7 +389,7 @@ def test_twenty_latent_dimensions_are_too_many_for_the_others(method):
     """The same check rejects them, and importance weights and chains say so themselves."""
     assert errors_in_many_dimensions(method, 16, scattered=False) > 0.1
     model = factor_analysis()
-    row = model.joint().sample(1, seed=[5, 16])[0, model.latent_dim:]
+    row = model.joint().sample(1, seed=[5, 16])[0, model.latent_dim :]
     with pytest.warns(ct.SamplingWarning, match="tempered_smc"):
         ct.sample_conditional(model, {j: row[j] for j in range(16)}, 500, method, seed=0, progress=False)
 
@@ -495,9 +484,7 @@ def test_variants_of_right_methods_pass():
 
 def test_power_metropolis_within_gibbs_without_q_ratio(monkeypatch):
     def without_q(target, state, z_new, parameters_new, loc, scale):
-        return target.log_joint(state.x, z_new, parameters_new) - target.log_joint(
-            state.x, state.z, state.parameters
-        )
+        return target.log_joint(state.x, z_new, parameters_new) - target.log_joint(state.x, state.z, state.parameters)
 
     monkeypatch.setattr(mwg_module, "log_acceptance_ratio", without_q)
     rejected(variant(MetropolisWithinGibbs), "binary")
@@ -597,7 +584,8 @@ def test_power_tempering_without_prior_in_the_moves(monkeypatch):
 
 def test_power_tempering_without_resampling(monkeypatch):
     monkeypatch.setattr(
-        tempered_module, "resample",
+        tempered_module,
+        "resample",
         lambda log_weight, n, seed, systematic: tf.zeros_like(log_weight, "int32") + tf.range(n),
     )
     rejected(variant(TemperedSMC, num_moves=1), "two_ridges", num_chains=1_000)

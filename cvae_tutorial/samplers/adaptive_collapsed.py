@@ -101,18 +101,11 @@ class AdaptiveCollapsed(Chain):
         parameters, calls = target.decode(z), count(z)
         gamma = target.log_gamma(z, parameters)
         # 3. Accept with the same x~ in both proposal densities, and observed columns only.
-        log_ratio = (
-            gamma
-            - state.log_gamma
-            + self.log_proposal(state.z, loc, scale)
-            - self.log_proposal(z, loc, scale)
-        )
+        log_ratio = gamma - state.log_gamma + self.log_proposal(state.z, loc, scale) - self.log_proposal(z, loc, scale)
         accepted, probability = metropolis_test(log_ratio, of_test)
         # 4. Leaving z releases the completions that it made.
         available = tf.where(accepted, state.newest + 1, state.available)
-        z, parameters, gamma = select(
-            accepted, (z, parameters, gamma), (state.z, state.parameters, state.log_gamma)
-        )
+        z, parameters, gamma = select(accepted, (z, parameters, gamma), (state.z, state.parameters, state.log_gamma))
         # 5. Complete the row from z and append it to the history.
         x = target.impute(parameters, of_x)
         # In place: a copy of the whole history in every step would cost more than the networks.

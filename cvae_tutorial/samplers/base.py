@@ -83,7 +83,8 @@ class Target:
             return self.clamp(likelihood.sample(parameters, seed))
         # A likelihood that knows nothing of rows draws for one row at a time.
         x = tf.map_fn(
-            lambda row: likelihood.sample(*row), (parameters, seed.pairs()),
+            lambda row: likelihood.sample(*row),
+            (parameters, seed.pairs()),
             fn_output_signature=tf.TensorSpec((None, self.num_features), tf.float32),
         )
         return self.clamp(x)

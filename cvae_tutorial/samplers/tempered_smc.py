@@ -88,7 +88,8 @@ class TemperedSMC(Population):
             return number + 1, members, log_width, acceptance + probability / self.num_moves
 
         _, (z, log_likelihood), log_width, acceptance = tf.while_loop(
-            lambda number, *_: number < self.num_moves, move,
+            lambda number, *_: number < self.num_moves,
+            move,
             (0, members, state.log_width, tf.zeros_like(state.log_likelihood)),
         )
         calls = self.num_moves * tf.shape(z)[1]
