@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import json
-import random
+import math
+import threading
 import warnings
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from itertools import chain, count, islice
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
-from sklearn.utils._set_output import _get_output_config
+from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..draws import SamplingWarning
 from ..evidence import column_label, to_array
-from ..likelihoods import Bernoulli, Categorical, Columns, Normal
+from ..likelihoods import Categorical, Columns, Likelihood, Normal
 from ..model import VAE
-from ..samplers import METHODS, as_sampler
+from ..samplers import METHODS, Sampler, as_sampler
 from ..sampling import sample_conditional
 
-_ROUND = 50  # gradient steps between two looks at the held-out rows
+_EPOCH = 50  # gradient steps between two looks at the held-out rows
 _MAX_HELD_OUT = 5_000
+_POOL = 5  # imputations that are drawn together
 _FORMAT = 1
+_SHARED = threading.Lock()  # threads share the filters of warnings and the noise of a model
+
+Table: TypeAlias = ArrayLike | pd.DataFrame
+Filled: TypeAlias = NDArray | pd.DataFrame
+RandomState: TypeAlias = int | np.random.RandomState | None
 
 
+@dataclass(kw_only=True, eq=False, repr=False)  # its constructor alone: scikit-learn does the rest
 class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Fill the missing cells of a table from a variational autoencoder trained on its incomplete rows.
 
@@ -59,7 +73,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     num_importance : int
         Draws K in the importance-weighted bound.
     max_iter : int
-        Gradient steps at most.
+        Gradient steps at most, in epochs of about 50.
     batch_size : int
         Rows per step.
     learning_rate : float
@@ -68,7 +82,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Share of the rows held out (5,000 rows at most), whose bound decides when to stop. 0 trains
         on all rows and watches their bound.
     patience : int
-        Stop after so many steps without a better bound; the best weights are kept.
+        Stop after so many steps without a better bound, in whole epochs; the best weights are kept.
     method : str or method object
         How to draw, as in `sample_conditional`. ``"lair"`` costs least for a few draws of many rows;
         ``"tempered_smc"`` is the safer one where many columns pin down many latent dimensions.
@@ -76,9 +90,9 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         A column without any observed value cannot be learned. False leaves it out of the result,
         True returns it as it came, holes included. Either way `fit` warns.
     random_state : int, RandomState instance or None
-        Same integer, same bits, on one machine.
+        Same integer, same bits, on one machine, in any thread; no other generator is read or changed.
     verbose : int
-        1 shows the progress of `fit` and of `transform`.
+        1 shows the progress of `fit` (Keras's own) and of `transform`.
 
     Attributes
     ----------
@@ -102,62 +116,68 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     >>> five = imputer.sample_imputations(frame, 5)  # doctest: +SKIP
     """
 
-    def __init__(
-        self, *, strategy="mean", num_draws=100, likelihood=None, latent_dim=None, hidden=(128, 128),
-        num_importance=20, max_iter=1_500, batch_size=128, learning_rate=2e-3, validation_fraction=0.1,
-        patience=300, method="lair", keep_empty_features=False, random_state=None, verbose=0,
-    ):
-        self.strategy = strategy
-        self.num_draws = num_draws
-        self.likelihood = likelihood
-        self.latent_dim = latent_dim
-        self.hidden = hidden
-        self.num_importance = num_importance
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.method = method
-        self.keep_empty_features = keep_empty_features
-        self.random_state = random_state
-        self.verbose = verbose
+    strategy: str = "mean"
+    num_draws: int = 100
+    likelihood: Likelihood | None = None
+    latent_dim: int | None = None
+    hidden: Sequence[int] = (128, 128)
+    num_importance: int = 20
+    max_iter: int = 1_500
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    validation_fraction: float = 0.1
+    patience: int = 300
+    method: str | Sampler = "lair"
+    keep_empty_features: bool = False
+    random_state: RandomState = None
+    verbose: int = 0
 
-    def fit(self, X, y=None):
+    def fit(self, X: Table, y: object = None) -> VAEImputer:
         """Train on the observed cells of ``X`` (n, d), an array or a frame with holes; ``y`` is ignored."""
         self._check_settings()
         frame = self._frame(X, reset=True)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         kinds = self._describe(frame)
-        self.vae_, self.n_iter_, self.bound_ = None, 1, 0.0
+        self.vae_: VAE | None = None
+        self.n_iter_, self.bound_ = 1, 0.0
         if not self.kept_:
             raise ValueError("the table has no observed value at all")
         if kinds:
             self._train(self._named(frame), Columns(kinds))
         return self
 
-    def transform(self, X):
+    def transform(self, X: Table) -> Filled:
         """Fill the holes of ``X`` (n, d) as ``strategy`` says; observed cells stay what they are."""
         mean = self.strategy == "mean"
         return next(self._tables(X, self.num_draws if mean else 1, mean))
 
-    def sample_imputations(self, X, m=5):
-        """Multiple imputation: ``m`` filled tables, each hole with an independent draw in each.
+    def sample_imputations(self, X: Table, m: int = 5, random_state: RandomState = None) -> list[Filled]:
+        """Multiple imputation: ``m`` filled tables, each hole with a draw of its own in each.
 
         Draws vary as p(x_m | x_o) of the trained model does; its weights are the same for all.
+        The first tables are the same whatever ``m``.
+
+        Parameters
+        ----------
+        X : array or DataFrame (n, d)
+            Rows with holes.
+        m : int
+            Number of tables.
+        random_state : int, RandomState instance or None
+            By default the imputer's own, so that a second call returns the same tables.
 
         Returns
         -------
         list of array (n, d) or DataFrame
             What `transform` would return, ``m`` times.
         """
-        if not isinstance(m, int | np.integer) or isinstance(m, bool) or m < 1:
-            raise ValueError(f"m must be a positive integer, got {m!r}")
-        return list(self._tables(X, int(m), mean=False))
+        check_scalar(m, "m", Integral, min_val=1)
+        return list(islice(self._tables(X, _POOL, False, random_state), m))
 
-    def inverse_transform(self, X):
-        """Names and categories from the numbers that `transform` returned: a frame (n, d) with the
-        columns, categories, integers and booleans of the table that was fitted.
+    def inverse_transform(self, X: Table) -> pd.DataFrame:
+        """Turn numbers that `transform` returned into a frame (n, d) of the user's own values.
+
+        It has the names, categories, integers and booleans of the table that was fitted.
         """
         check_is_fitted(self)
         names = self.get_feature_names_out()
@@ -167,61 +187,58 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         columns = {}
         for place, j in enumerate(self.kept_):
             column = frame.iloc[:, place]
-            if pd.api.types.is_numeric_dtype(column.dtype):  # names stay names
-                known = column.notna().to_numpy()
-                cells = np.full(len(frame), None)
-                cells[known] = self._natural(j, column[known].to_numpy(float))
-                column = pd.Series(cells, frame.index).infer_objects()
-            columns[place] = self._as_fitted(j, column)
+            is_code = column.notna().to_numpy() & pd.api.types.is_numeric_dtype(column.dtype)  # names stay names
+            columns[place] = self._filled(j, column, is_code, column[is_code].to_numpy(float))
         return pd.DataFrame(columns, frame.index).set_axis(names, axis=1)
 
     inverse = inverse_transform
 
-    def score(self, X, y=None):
+    def score(self, X: Table, y: object = None) -> float:
         """Mean bound (100 draws) on log p(x_o) of the rows of ``X``, in nats per row."""
         check_is_fitted(self)
         frame = self._frame(X, reset=False)
         if self.vae_ is None:
             return 0.0
         rows = to_array(self._named(frame), len(self.modelled_), self.vae_.likelihood, self.vae_.feature_names)
-        self.vae_.noise.state.assign([self.seed_, 0])  # the same draws every time
-        parts = [self.vae_.bound(rows[i : i + 1000], 100)[0].numpy() for i in range(0, len(rows), 1000)]
+        with _SHARED:
+            self.vae_.noise.state.assign([self.seed_, 0])  # the same draws every time
+            parts = [self.vae_.bound(rows[i : i + 1000], 100)[0].numpy() for i in range(0, len(rows), 1000)]
         return float(np.concatenate(parts).mean(dtype=float))
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray:
         """Names of the columns that `transform` returns."""
         return super().get_feature_names_out(input_features)[self.kept_]
 
-    def save(self, path):
+    def save(self, path: str | PathLike) -> None:
         """Write the fitted imputer to one file: JSON and plain arrays in an npz, no pickle."""
         check_is_fitted(self)
         state = self.__getstate__()
         config, weights = state.pop("vae_") or (None, [])
         params = {name: state.pop(name) for name in self.get_params(deep=False)}
-        if not isinstance(params["random_state"], int | np.integer | None):
+        if not isinstance(params["random_state"], Integral | None):
             raise TypeError("only an imputer with an integer random_state (or None) can be saved")
         params["likelihood"] = keras.saving.serialize_keras_object(params["likelihood"])
         if not isinstance(params["method"], str):
-            names = [name for name, cls in METHODS.items() if cls is type(params["method"])]
-            if not names:
+            names = {cls: name for name, cls in METHODS.items()}
+            if type(params["method"]) not in names:
                 raise TypeError(f"only the package's own methods can be saved, got {params['method']!r}")
-            params["method"] = [names[0], asdict(params["method"])]
+            params["method"] = [names[type(params["method"])], asdict(params["method"])]
         for name in (name for names in state["categories_"] for name in names or ()):
             if not isinstance(name, str | int | float | np.generic):
                 raise TypeError(f"only text and numbers can be saved as categories, got {name!r}")
         stored = {"format": _FORMAT, "params": params, "state": state, "vae": config}
-        arrays = {f"weight_{i}": weight for i, weight in enumerate(weights)}
+        arrays: dict[str, Any] = {"settings": json.dumps(stored, default=lambda a: a.tolist())}
         with open(path, "wb") as file:
-            np.savez_compressed(file, settings=json.dumps(stored, default=lambda a: a.tolist()), **arrays)
+            np.savez_compressed(file, **arrays, **{f"weight_{i}": weight for i, weight in enumerate(weights)})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | PathLike) -> VAEImputer:
         """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            if "settings" not in arrays:
-                raise ValueError(f"{path} was not written by VAEImputer.save")
-            stored = json.loads(str(arrays["settings"]))
-            weights = [arrays[f"weight_{i}"] for i in range(len(arrays.files) - 1)]
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        if "settings" not in arrays:
+            raise ValueError(f"{path} was not written by VAEImputer.save")
+        stored = json.loads(str(arrays.pop("settings")))
         if stored["format"] != _FORMAT:
             raise ValueError(f"{path} has format {stored['format']}, this version reads {_FORMAT}")
         params, state = stored["params"], stored["state"]
@@ -232,23 +249,22 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if "feature_names_in_" in state:
             state["feature_names_in_"] = np.array(state["feature_names_in_"], dtype=object)
         imputer = cls(**params)
-        imputer.__setstate__(state | {"vae_": stored["vae"] and (stored["vae"], weights)})
+        imputer.__setstate__(state | {"vae_": stored["vae"] and (stored["vae"], list(arrays.values()))})
         return imputer
 
     # How scikit-learn, pickle and copy see it.
 
     def __getstate__(self):
         state = dict(super().__getstate__())
-        if state.get("vae_") is not None:
-            state["vae_"] = (self.vae_.get_config(), self.vae_.get_weights())
+        if (vae := state.get("vae_")) is not None:
+            state["vae_"] = (vae.get_config(), vae.get_weights())
         return state
 
     def __setstate__(self, state):
         if state.get("vae_") is not None:
             config, weights = state["vae_"]
-            vae = _seeded(0, lambda: VAE.from_config(config))
-            vae.set_weights(weights)
-            state = state | {"vae_": vae}
+            state = state | {"vae_": VAE.from_config(config)}
+            state["vae_"].set_weights(weights)
         super().__setstate__(state)
 
     def __sklearn_tags__(self):
@@ -263,20 +279,18 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if self.strategy not in ("mean", "sample"):
             raise ValueError(f"strategy must be 'mean' or 'sample', got {self.strategy!r}")
         for name in ("num_draws", "max_iter", "batch_size", "patience"):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        widths = self.hidden if isinstance(self.hidden, list | tuple) else [None]
-        if not all(isinstance(width, int | np.integer) and width > 0 for width in widths):
+            check_scalar(getattr(self, name), name, Integral, min_val=1)
+        hidden = self.hidden if isinstance(self.hidden, list | tuple) else [0]
+        if not all(isinstance(width, int | np.integer) and width > 0 for width in hidden):
             raise ValueError(f"hidden must be a sequence of positive widths, got {self.hidden!r}")
-        if not 0 <= self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction!r}")
+        share = self.validation_fraction
+        check_scalar(share, "validation_fraction", Real, min_val=0, max_val=1, include_boundaries="left")
         as_sampler(self.method)
 
     def _frame(self, X, reset):
         """``X`` as a frame with columns 0, 1, ..., after scikit-learn's checks."""
         if isinstance(X, np.ma.MaskedArray):
-            X = X.astype(float).filled(np.nan)
+            X = np.ma.filled(X.astype(float), np.nan)
         if not hasattr(X, "columns"):
             X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False)
             return pd.DataFrame(X).infer_objects()
@@ -289,48 +303,41 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return frame.set_axis(range(frame.shape[1]), axis=1)
 
     def _named(self, frame):
-        """The modelled columns under their own names."""
+        """Return the modelled columns under their own names."""
         return frame.iloc[:, self.modelled_].set_axis([self.labels_[j] for j in self.modelled_], axis=1)
 
     def _describe(self, frame):
         """Note of every column what it holds; return the likelihoods ``{name: kind}`` of those that vary."""
-        names = getattr(self, "feature_names_in_", None)
-        self.labels_ = list(range(frame.shape[1])) if names is None else names.tolist()
-        given = self._given_kinds()
+        self.labels_ = list(getattr(self, "feature_names_in_", frame))
         self.types_, self.dtypes_, self.categories_, self.constants_, kinds = [], [], [], [], {}
-        for j, column in frame.items():
-            label, known, kind = self.labels_[j], column.dropna(), given[j]
-            constant = len(known) > 0 and _all_equal(known)
-            if len(known) and kind is None and not constant:
-                kind = Columns.from_frame(column.to_frame(label)).kinds[0]
+        for (j, column), kind in zip(frame.items(), self._given_kinds(), strict=True):
+            label, known, constant, categories = self.labels_[j], column.dropna(), False, None
+            with suppress(TypeError):  # of cells that cannot be hashed: the likelihood refuses them
+                constant = known.nunique() == 1
+            if len(known) and not constant:
+                kind = kinds[label] = Columns.from_frame(column.to_frame(label)).kind(0) if kind is None else kind
             declared = isinstance(column.dtype, pd.CategoricalDtype)
-            self.types_.append(pd.api.types.infer_dtype(known))
-            self.dtypes_.append("ordered category" if declared and column.cat.ordered else str(column.dtype))
-            categories = None
             if isinstance(kind, Categorical):
-                counted = isinstance(kind.categories, int | np.integer)
-                categories = list(range(kind.categories) if counted else kind.categories)
+                categories = kind.decode(np.arange(kind.num_categories)).tolist()
             elif declared:
                 categories = column.cat.categories.tolist()
             elif constant and kind is None and not pd.api.types.is_numeric_dtype(known.infer_objects().dtype):
                 categories = [known.iloc[0]]
+            self.types_.append(pd.api.types.infer_dtype(known))
+            self.dtypes_.append("ordered category" if declared and column.cat.ordered else str(column.dtype))
             self.categories_.append(categories)
             self.constants_.append(float(self._encode(j, known.iloc[:1])[0]) if constant else None)
-            if len(known) and not constant:
-                kinds[label] = kind
-        empty = [j for j in frame if not frame[j].notna().any()]
+        empty = [j for j in frame if frame[j].isna().all()]
         if empty:
-            fate = "come back as they are" if self.keep_empty_features else "are left out"
-            warnings.warn(
-                f"no observed value in {', '.join(column_label(j, self.labels_) for j in empty)}: such columns "
-                f"{fate} (keep_empty_features={self.keep_empty_features})", UserWarning, stacklevel=3,
-            )
+            keep, names = self.keep_empty_features, ", ".join(column_label(j, self.labels_) for j in empty)
+            fate = f"{'come back as they are' if keep else 'are left out'} (keep_empty_features={keep})"
+            warnings.warn(f"no observed value in {names}: such columns {fate}", stacklevel=3)
         self.modelled_ = [j for j in frame if self.labels_[j] in kinds]
         self.kept_ = [j for j in frame if self.keep_empty_features or j not in empty]
         return kinds
 
     def _given_kinds(self):
-        """The user's likelihood, column by column; None where it is to be guessed."""
+        """Return the user's likelihood, column by column; None where it is to be guessed."""
         likelihood = self.likelihood
         if not isinstance(likelihood, Columns):
             return [likelihood] * len(self.labels_)
@@ -340,220 +347,181 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return [likelihood.kinds[names.index(label)] for label in self.labels_]
 
     def _encode(self, j, column):
-        """The numbers (n,) of a column, NaN in the holes; checked."""
+        """Check a column and turn it into numbers (n,), NaN in the holes."""
         label = column_label(j, self.labels_)
         if self.categories_[j] is None:
             return to_array(column.to_frame(0), 1, Normal(), self.labels_[j : j + 1])[:, 0]
-        table = dict(zip(self.categories_[j], _numbers_of(self.categories_[j]), strict=True))
-        numbers = column.astype(object).map(table).to_numpy(float, na_value=np.nan)
+        known = self._known(j)
+        numbers = column.astype(object).map(dict(zip(known, known.index, strict=True))).to_numpy(float, na_value=np.nan)
         for cell in column[np.isnan(numbers) & column.notna().to_numpy()]:
             raise ValueError(f"{label}: category {cell!r} was never seen; known are {self.categories_[j]}")
         return numbers
 
-    def _natural(self, j, numbers):
-        """The user's own values for numbers: categories, booleans, integers; an array of objects."""
-        if self.categories_[j] is not None:
-            table = dict(zip(_numbers_of(self.categories_[j]), self.categories_[j], strict=True))
-            for number in numbers:
-                if number not in table:
-                    label = column_label(j, self.labels_)
-                    raise ValueError(f"{label}: {number:g} stands for no category; known are {table}")
-            values = [table[number] for number in numbers]
-        else:
-            natural = {"boolean": bool, "integer": int}.get(self.types_[j], float)
-            values = [natural(number) for number in numbers]
-        return pd.Series(values, dtype=object).to_numpy()
+    def _known(self, j):
+        """Return the categories of a column by what stands for them in an array: a number itself, else the code."""
+        categories = self.categories_[j]
+        codes = any(isinstance(c, bool) or not isinstance(c, Real) for c in categories)
+        return pd.Series(categories, np.array(range(len(categories)) if codes else categories, float), dtype=object)
 
-    def _as_fitted(self, j, column):
-        """``column`` with the dtype that it had in `fit`, where that changes no value."""
+    def _filled(self, j, column, holes, numbers):
+        """Put the user's own values for ``numbers`` into the ``holes`` of a column.
+
+        It gets the dtype that it had in `fit`, where that changes no other value.
+        """
+        if holes.any():
+            natural = pd.Series(numbers)
+            if self.categories_[j] is None:
+                natural = natural.map({"boolean": bool, "integer": int}.get(self.types_[j], float))
+            else:
+                known = self._known(j)
+                natural = natural.map(known)
+                for number in numbers[natural.isna()]:
+                    label = column_label(j, self.labels_)
+                    raise ValueError(f"{label}: {number:g} stands for no category; known are {known.to_dict()}")
+            column = column.astype(object)
+            column[holes] = natural.astype(object).to_numpy()
         dtype = self.dtypes_[j]
         if dtype.endswith("category"):
             dtype = pd.CategoricalDtype(self.categories_[j], ordered=dtype.startswith("ordered"))
-        if column.dtype == dtype:
-            return column
-        try:
-            with np.errstate(invalid="ignore"):
-                cast = column.astype(dtype)
-            same = cast.astype(object) == column.astype(object)
-            return cast if same.fillna(False).all() else column
-        except (TypeError, ValueError):
-            return column
+        with suppress(TypeError, ValueError, OverflowError), np.errstate(invalid="ignore"):
+            cast = column.astype(dtype)
+            if cast[~holes].astype(object).equals(column[~holes].astype(object)):
+                return cast
+        return column.infer_objects()
 
     # Training and drawing.
 
     def _train(self, table, likelihood):
-        rng, names = np.random.default_rng(self.seed_), list(table)
+        names = list(table)
         rows = to_array(table, len(names), likelihood, names)
         size = np.nanmax(abs(rows), axis=0)
-        for j in np.flatnonzero((size < 1e-30) | (size > 1e30)):
-            raise ValueError(
-                f"{column_label(j, names)} reaches up to {size[j]:.2g}, beyond single precision: give it in other units"
-            )
+        for j in np.flatnonzero((size < 1e-30) | (size > 1e30)).tolist():
+            what = f"{column_label(j, names)} reaches up to {size[j]:.2g}, beyond single precision"
+            raise ValueError(f"{what}: give it in other units")
         latent_dim = int(np.clip(len(names) // 2, 1, 10)) if self.latent_dim is None else self.latent_dim
-        vae = self.vae_ = _seeded(self.seed_, lambda: VAE(
+        vae = self.vae_ = VAE(
             len(names), latent_dim, self.hidden, self.num_importance, likelihood, "tanh", seed=self.seed_
-        ))
-        vae.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(self.learning_rate, self.max_iter)))
-        vae.optimizer.build(vae.trainable_weights)
+        )
         vae.adapt(table)
-        rows = rng.permutation(rows[~np.isnan(rows).all(axis=1)])
-        held_out = min(round(self.validation_fraction * len(rows)), _MAX_HELD_OUT)
-        watched = tf.constant(rows[: held_out or _MAX_HELD_OUT], "float32")
-        train = tf.constant(rows[held_out:], "float32")
-        batch = min(self.batch_size, len(train))
+        rows = np.random.default_rng(self.seed_).permutation(rows[~np.isnan(rows).all(axis=1)].astype("float32"))
+        held_out = min(round(self.validation_fraction * len(rows)), len(rows) - 1, _MAX_HELD_OUT)
+        # One batch, every row three times: a less noisy estimate of its bound.
+        watched = tf.data.Dataset.from_tensors(rows[: held_out or _MAX_HELD_OUT].repeat(3, axis=0))
+        train = tf.constant(rows[held_out:])
+        epochs = max(1, round(self.max_iter / _EPOCH))
+        steps = self.max_iter // epochs
+        adam = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(self.learning_rate, epochs * steps))
+        quick = epochs == 1  # a few steps are over before a graph is made
+        vae.compile(adam, run_eagerly=quick, steps_per_execution=1 if quick else math.gcd(steps, 10))
+        adam.build(vae.trainable_weights)  # inside the first step it would cost a second trace
+        start, weights = vae.evaluate(watched, steps=1, verbose=0, return_dict=True)["bound"], vae.get_weights()
+        stopping = keras.callbacks.EarlyStopping(
+            "val_bound", mode="max", patience=math.ceil(self.patience / steps), restore_best_weights=True
+        )
+        vae.fit(
+            _batches(train, min(self.batch_size, len(train)), self.seed_),
+            epochs=epochs,
+            steps_per_epoch=steps,
+            validation_data=watched,
+            validation_steps=1,
+            callbacks=[stopping],
+            shuffle=False,
+            verbose=self.verbose,
+        )
+        self.n_iter_, self.bound_ = int(adam.iterations), float(stopping.best)
+        if not self.bound_ > start:
+            self.bound_ = start
+            vae.set_weights(weights)
+            if not quick:
+                warnings.warn("training did not raise the bound: lower learning_rate", ConvergenceWarning, stacklevel=3)
 
-        def advance(order):
-            """Train on the rows ``order`` (steps, batch); return the bound on the watched rows."""
-            def one_step(i):
-                vae.train_step(tf.gather(train, order[i]))
-                return (i + 1,)
-
-            tf.while_loop(lambda i: i < tf.shape(order)[0], one_step, (tf.constant(0),))
-            return tf.reduce_mean(vae.bound(watched, 50)[0])
-
-        if self.max_iter > _ROUND:  # a few steps are over before a graph is made
-            shape = tf.TensorSpec((None, batch), "int64")
-            advance = tf.function(advance, autograph=False, input_signature=[shape])
-        bar = keras.utils.Progbar(self.max_iter, verbose=self.verbose, stateful_metrics=["bound"], unit_name="step")
-        queue, self.n_iter_, best = np.empty(0, int), 0, 0
-        start = self.bound_ = float(advance(tf.zeros((0, batch), "int64")))
-        weights = vae.get_weights()
-        while self.n_iter_ < self.max_iter and self.n_iter_ - best < self.patience:
-            steps = min(_ROUND, self.max_iter - self.n_iter_)
-            while len(queue) < steps * batch:
-                queue = np.append(queue, rng.permutation(len(train)))
-            order, queue = queue[: steps * batch], queue[steps * batch :]
-            bound = float(advance(tf.constant(order.reshape(steps, batch))))
-            self.n_iter_ += steps
-            if bound > self.bound_:
-                weights, self.bound_, best = vae.get_weights(), bound, self.n_iter_
-            bar.update(self.n_iter_, [("bound", bound)], finalize=self.n_iter_ - best >= self.patience or None)
-        vae.set_weights(weights)
-        if not self.bound_ > start and self.n_iter_ > _ROUND:
-            warnings.warn("training did not raise the bound: lower learning_rate", ConvergenceWarning, stacklevel=3)
-
-    def _tables(self, X, num_draws, mean):
-        """Filled tables, one for each draw (or the one of means), as arrays or frames."""
+    def _tables(self, X, num_draws, mean, random_state=None) -> Iterator[Filled]:
+        """Yield filled tables without end, one for each draw (or for the mean of each pool of draws)."""
         check_is_fitted(self)
         self._check_settings()
+        if random_state is None:  # of this call, else set since the fit, else that of the fit
+            random_state = self.random_state if isinstance(self.random_state, Integral) else self.seed_
+        seed = check_random_state(random_state).randint(2**31 - 1)
         frame = self._frame(X, reset=False)
-        as_frame = _get_output_config("transform", self)["dense"] == "pandas"
+        as_frame = isinstance(_Empty.transform(self, None), pd.DataFrame)
         missing = frame.isna().to_numpy()
         numbers = np.full(frame.shape, np.nan)
         for j in self.kept_:
-            if not as_frame or j in self.modelled_ or self.constants_[j] is not None:
+            constant = self.constants_[j]
+            if not as_frame or j in self.modelled_ or constant is not None:
                 numbers[:, j] = self._encode(j, frame[j])
-            if self.constants_[j] is not None:
-                numbers[missing[:, j], j] = self.constants_[j]
+            if constant is not None:
+                numbers[missing[:, j], j] = constant
         rows = np.flatnonzero(missing[:, self.modelled_].any(axis=1))
-        for draw in self._draws(frame, rows, num_draws, mean):
-            for place, j in enumerate(self.modelled_):
-                holes = missing[rows, j]
-                numbers[rows[holes], j] = draw[holes, place]
-            yield self._finish(X, frame, missing, numbers, as_frame)
+        cells = np.ix_(rows, self.modelled_)
+        for draw in chain.from_iterable(self._draws(frame, rows, num_draws, mean, [seed, i]) for i in count()):
+            numbers[cells] = np.where(missing[cells], draw, numbers[cells])
+            yield self._finish(frame, missing, numbers, as_frame)
 
-    def _draws(self, frame, rows, num_draws, mean):
+    def _draws(self, frame, rows, num_draws, mean, entropy):
         """Draws (s, r, k) of ``rows``, or their mean (1, r, k), in blocks of bounded memory."""
-        table, kinds = self._named(frame), None if self.vae_ is None else self.vae_.likelihood.kinds
+        table = self._named(frame)
         out = np.empty((1 if mean else num_draws, len(rows), len(self.modelled_)))
+        if self.vae_ is None:
+            return out
         block = int(np.clip(2**24 // (num_draws * (40 + 4 * len(self.modelled_))), 1, 2**13))
         starts = range(0, len(rows), block)
-        seeds = np.random.SeedSequence([self.seed_, num_draws]).generate_state(len(starts))
+        seeds = np.random.SeedSequence(entropy).generate_state(len(starts)).tolist()
         bar = keras.utils.Progbar(len(rows), verbose=self.verbose, unit_name="row")
-        with warnings.catch_warnings(record=True) as caught:
+        with _SHARED, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", SamplingWarning)
             for start, seed in zip(starts, seeds, strict=True):
                 part = rows[start : start + block]
                 draws = sample_conditional(
-                    self.vae_, table.iloc[part], num_draws, self.method, seed=int(seed), progress=False,
-                    max_memory=0.25,
+                    self.vae_, table.iloc[part], num_draws, self.method, seed=seed, progress=False, max_memory=0.25
                 ).values
-                for place, kind in enumerate(kinds):
-                    cells, j = draws[..., place], self.modelled_[place]
+                for place, j in enumerate(self.modelled_):
+                    cells = draws[..., place].T
                     if mean:
-                        cells = _centre(cells, kind)[:, None]
-                    if isinstance(kind, Categorical):
-                        cells = np.array(_numbers_of(self.categories_[j]))[cells.astype(int)]
+                        cells = self.vae_.likelihood.kind(place).centre(cells, axis=0)
+                    if self.categories_[j] is not None:
+                        cells = self._known(j).index.to_numpy()[cells.astype(int)]
                     elif self.types_[j] == "integer":
-                        cells = np.rint(np.clip(cells, *_range(self.dtypes_[j])))
-                    out[:, start : start + len(part), place] = cells.T
+                        cells = np.rint(cells)
+                        if pd.api.types.is_integer_dtype(self.dtypes_[j]):  # else objects, of any size
+                            limits = np.iinfo(pd.api.types.pandas_dtype(self.dtypes_[j]).type)
+                            cells = cells.clip(limits.min, limits.max)
+                    out[:, start : start + len(part), place] = cells
                 bar.add(len(part))
-        told = False
-        for item in caught:  # of many blocks with the same trouble, one speaks
-            if not (told and item.category is SamplingWarning):
-                warnings.warn(item.message, item.category, stacklevel=5)
-            told |= item.category is SamplingWarning
+        for item in {item.category: item for item in reversed(caught)}.values():  # of many blocks, one speaks
+            warnings.warn(item.message, item.category, stacklevel=5)
         return out
 
-    def _finish(self, X, frame, missing, numbers, as_frame):
-        """One filled table: the observed cells of ``frame``, and ``numbers`` in the holes."""
-        names = self.get_feature_names_out()
+    def _finish(self, frame, missing, numbers, as_frame):
+        """Return one filled table: the observed cells of ``frame``, and ``numbers`` in the holes."""
         if as_frame:
-            columns = {}
-            for j in self.kept_:
-                column, holes = frame[j], missing[:, j] & ~np.isnan(numbers[:, j])
-                if holes.any():
-                    natural = self._natural(j, numbers[holes, j])
-                    try:
-                        cells = column.array.copy()
-                        cells[holes] = natural if cells.dtype == object else natural.tolist()
-                    except (TypeError, ValueError):  # such as booleans that came as objects
-                        cells = column.astype(object).array.copy()
-                        cells[holes] = natural
-                    column = pd.Series(cells, frame.index)
-                columns[j] = self._as_fitted(j, column)
-            return pd.DataFrame(columns, frame.index).set_axis(names, axis=1)
+            holes = missing & ~np.isnan(numbers)
+            columns = {j: self._filled(j, frame[j], holes[:, j], numbers[holes[:, j], j]) for j in self.kept_}
+            return pd.DataFrame(columns, frame.index).set_axis(self.get_feature_names_out(), axis=1)
         cells = frame.to_numpy()
-        if cells.dtype.kind not in "fiub" or len(set(frame.dtypes)) > 1:
-            for j in self.kept_:
-                if pd.api.types.is_integer_dtype(frame.dtypes[j]) and (abs(numbers[:, j]) > 2**53).any():
-                    raise ValueError(
-                        f"{column_label(j, self.labels_)} holds integers too large for an array of floats: "
-                        "use set_output(transform='pandas')"
-                    )
-            return numbers[:, self.kept_]
-        if cells.dtype.kind == "f":
-            cells = cells.astype(np.result_type(cells.dtype, np.float32))
-        return np.where(missing, numbers, cells)[:, self.kept_].astype(cells.dtype)
+        if cells.dtype.kind in "fiub" and frame.dtypes.nunique() == 1:
+            dtype = np.result_type(cells, np.float32) if cells.dtype.kind == "f" else cells.dtype
+            return np.where(missing, numbers, cells)[:, self.kept_].astype(dtype)
+        for j in self.kept_:
+            if pd.api.types.is_integer_dtype(frame.dtypes[j]) and (abs(numbers[:, j]) > 2**53).any():
+                what = f"{column_label(j, self.labels_)} holds integers too large for an array of floats"
+                raise ValueError(f"{what}: use set_output(transform='pandas')")
+        return numbers[:, self.kept_]
 
 
-def _numbers_of(categories):
-    """What stands for each category in an array: the category if it is a number, else its code."""
-    if all(isinstance(c, int | float | np.number) and not isinstance(c, bool) for c in categories):
-        return [float(c) for c in categories]
-    return [float(code) for code in range(len(categories))]
+class _Empty(TransformerMixin):
+    """scikit-learn's own wrapper of `transform` puts an empty table into the container asked for."""
+
+    def transform(self: Any, X: object) -> NDArray:
+        return np.empty((0, len(self.kept_)))
 
 
-def _centre(draws, kind):
-    """The mean of draws (n, s) of one column, or the most frequent value: (n,)."""
-    if isinstance(kind, Categorical):
-        counts = [(draws == code).sum(axis=1) for code in range(kind.num_categories)]
-        return np.argmax(counts, axis=0)
-    centre = draws.mean(axis=1)
-    return (centre > 0.5).astype(float) if isinstance(kind, Bernoulli) else centre
+def _batches(rows, size, seed):
+    """Batches (size, k) of ``rows`` (n, k) without end, each pass in an order of its own that follows from ``seed``."""
 
+    def one_pass(number):
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(rows)), [seed, number])
+        batches = tf.reshape(order[: len(rows) // size * size], (-1, size))
+        return tf.data.Dataset.from_tensor_slices(tf.gather(rows, batches))
 
-def _range(dtype):
-    """Smallest and largest number of an integer dtype given by name; all numbers for others."""
-    dtype = pd.api.types.pandas_dtype(dtype)
-    dtype = getattr(dtype, "numpy_dtype", dtype)
-    if not isinstance(dtype, np.dtype) or dtype.kind not in "iu":
-        return -np.inf, np.inf
-    return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
-
-
-def _all_equal(known):
-    try:
-        return known.nunique() == 1
-    except TypeError:  # cells that cannot be hashed; the likelihood says so
-        return False
-
-
-def _seeded(seed, build):
-    """``build()`` with Keras's initial weights seeded, which come from Python's own generator."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        return build()
-    finally:
-        random.setstate(state)
+    return tf.data.Dataset.counter().flat_map(one_pass)
