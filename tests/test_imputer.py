@@ -41,19 +41,21 @@ def few_steps_sample_badly():
 def mixed(n=60, seed=0):
     """Every kind of column, with holes; column ``whole`` has none."""
     rng = np.random.default_rng(seed)
-    frame = pd.DataFrame({
-        "mass": rng.normal(50.1, 3.3, n),
-        "single": rng.normal(size=n).astype("float32"),
-        "whole": rng.integers(0, 9, n),
-        "count": pd.array(rng.integers(0, 200, n), dtype="UInt8"),
-        "flag": pd.array(rng.random(n) < 0.4, dtype="boolean"),
-        "yes": pd.Series(rng.random(n) < 0.4, dtype=object),
-        "sex": rng.choice(["female", "male"], n),
-        "island": pd.Categorical(rng.choice(["c", "a", "b"], n), categories=["c", "b", "a"], ordered=True),
-        "text": pd.Series(rng.choice(["x", "y"], n), dtype=object),
-        "grade": pd.Categorical(rng.choice([10, 20, 30], n)),
-        "pair": pd.Series([("a", 1), ("b", 2)] * (n // 2), dtype=object),
-    }).set_axis([f"row {i}" for i in range(n)])
+    frame = pd.DataFrame(
+        {
+            "mass": rng.normal(50.1, 3.3, n),
+            "single": rng.normal(size=n).astype("float32"),
+            "whole": rng.integers(0, 9, n),
+            "count": pd.array(rng.integers(0, 200, n), dtype="UInt8"),
+            "flag": pd.array(rng.random(n) < 0.4, dtype="boolean"),
+            "yes": pd.Series(rng.random(n) < 0.4, dtype=object),
+            "sex": rng.choice(["female", "male"], n),
+            "island": pd.Categorical(rng.choice(["c", "a", "b"], n), categories=["c", "b", "a"], ordered=True),
+            "text": pd.Series(rng.choice(["x", "y"], n), dtype=object),
+            "grade": pd.Categorical(rng.choice([10, 20, 30], n)),
+            "pair": pd.Series([("a", 1), ("b", 2)] * (n // 2), dtype=object),
+        }
+    ).set_axis([f"row {i}" for i in range(n)])
     holes = rng.random(frame.shape) < 0.2
     holes[:, 2] = False
     return frame.mask(holes).astype(frame.dtypes), holes
@@ -299,8 +301,13 @@ def test_pipelines_columns_and_grid_search():
     assert pipeline.fit(frame, y).predict(frame).shape == (90,)
     assert np.isfinite(cross_val_score(quick(), frame, cv=2, error_score="raise")).all()  # by its own score
     x = frame[["mass", "whole"]].to_numpy()
-    search = GridSearchCV(make_pipeline(quick(), LinearRegression()), {"vaeimputer__latent_dim": [1, 2]},
-                          cv=ShuffleSplit(1, random_state=0), error_score="raise", refit=False).fit(x, y)
+    search = GridSearchCV(
+        make_pipeline(quick(), LinearRegression()),
+        {"vaeimputer__latent_dim": [1, 2]},
+        cv=ShuffleSplit(1, random_state=0),
+        error_score="raise",
+        refit=False,
+    ).fit(x, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
@@ -351,19 +358,22 @@ def test_no_more_steps_than_asked_for(max_iter, steps):
     assert quick(max_iter=max_iter, validation_fraction=0.9).fit(rows).n_iter_ == steps
 
 
-@pytest.mark.parametrize("table, error, message", [
-    (np.array([[1.0, np.inf], [2.0, 3.0]]), ValueError, "infinite"),
-    (np.array([[1.0, 1e300], [2.0, 3.0]]), ValueError, "column 1 reaches up to 1e.300, beyond single precision"),
-    (np.array([[1e-40], [2e-40]]), ValueError, "beyond single precision"),
-    (np.array([[1.7e9], [1.7e9 + 1]]), ValueError, "too little for single precision"),
-    (pd.DataFrame({"t": pd.to_datetime(["2020-01-01", "2021-01-01"])}), TypeError, "'t' holds datetime64"),
-    (pd.DataFrame([[1, 2], [2, 3]], columns=["a", "a"]), ValueError, "'a' stands twice"),
-    (pd.DataFrame({"a": []}), ValueError, "no rows"),
-    (pd.DataFrame(index=[0, 1]), ValueError, "no columns"),
-    (pd.DataFrame({"a": [{}, {}, 1]}), TypeError, "must be a string or a number"),
-    (np.zeros((2, 2, 2)), ValueError, "dim"),
-    (pd.DataFrame({"a": [1j, 2j]}), TypeError, "complex"),
-])
+@pytest.mark.parametrize(
+    "table, error, message",
+    [
+        (np.array([[1.0, np.inf], [2.0, 3.0]]), ValueError, "infinite"),
+        (np.array([[1.0, 1e300], [2.0, 3.0]]), ValueError, "column 1 reaches up to 1e.300, beyond single precision"),
+        (np.array([[1e-40], [2e-40]]), ValueError, "beyond single precision"),
+        (np.array([[1.7e9], [1.7e9 + 1]]), ValueError, "too little for single precision"),
+        (pd.DataFrame({"t": pd.to_datetime(["2020-01-01", "2021-01-01"])}), TypeError, "'t' holds datetime64"),
+        (pd.DataFrame([[1, 2], [2, 3]], columns=["a", "a"]), ValueError, "'a' stands twice"),
+        (pd.DataFrame({"a": []}), ValueError, "no rows"),
+        (pd.DataFrame(index=[0, 1]), ValueError, "no columns"),
+        (pd.DataFrame({"a": [{}, {}, 1]}), TypeError, "must be a string or a number"),
+        (np.zeros((2, 2, 2)), ValueError, "dim"),
+        (pd.DataFrame({"a": [1j, 2j]}), TypeError, "complex"),
+    ],
+)
 def test_odd_tables_are_refused(table, error, message):
     with pytest.raises(error, match=message):
         quick().fit(table)
@@ -380,26 +390,38 @@ def plain():
     return quick().fit(pd.DataFrame({"x": np.arange(20.0), "s": ["a", "b"] * 10}))
 
 
-@pytest.mark.parametrize("table, message", [
-    (pd.DataFrame({"x": [1.0], "s": ["c"]}), "'s': category 'c' was never seen"),
-    (pd.DataFrame({"s": ["a"], "x": [1.0]}), "feature names should match"),
-    (pd.DataFrame({"x": [1.0]}), "missing"),
-    (pd.DataFrame({"x": ["?"], "s": ["a"]}), "'x': '\\?' is not a number"),
-    (pd.DataFrame({"x": [np.inf], "s": ["a"]}), "infinite"),
-])
+@pytest.mark.parametrize(
+    "table, message",
+    [
+        (pd.DataFrame({"x": [1.0], "s": ["c"]}), "'s': category 'c' was never seen"),
+        (pd.DataFrame({"s": ["a"], "x": [1.0]}), "feature names should match"),
+        (pd.DataFrame({"x": [1.0]}), "missing"),
+        (pd.DataFrame({"x": ["?"], "s": ["a"]}), "'x': '\\?' is not a number"),
+        (pd.DataFrame({"x": [np.inf], "s": ["a"]}), "infinite"),
+    ],
+)
 def test_new_tables_that_do_not_fit_are_refused(table, message, plain):
     for output in ("default", "pandas"):
         with pytest.raises(ValueError, match=message):
             plain.set_output(transform=output).transform(table)
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"strategy": "median"}, "strategy"), ({"num_draws": 0}, "num_draws"), ({"max_iter": 2.5}, "max_iter"),
-    ({"validation_fraction": 1.0}, "validation_fraction"), ({"method": "gibbs"}, "unknown method"),
-    ({"latent_dim": -1}, "latent_dim"), ({"likelihood": "normal"}, "likelihood"),
-    ({"likelihood": ct.Columns([ct.Normal()])}, "the likelihood describes"), ({"batch_size": 0}, "batch_size"),
-    ({"hidden": 8}, "hidden"), ({"patience": 0}, "patience"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"strategy": "median"}, "strategy"),
+        ({"num_draws": 0}, "num_draws"),
+        ({"max_iter": 2.5}, "max_iter"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"method": "gibbs"}, "unknown method"),
+        ({"latent_dim": -1}, "latent_dim"),
+        ({"likelihood": "normal"}, "likelihood"),
+        ({"likelihood": ct.Columns([ct.Normal()])}, "the likelihood describes"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"hidden": 8}, "hidden"),
+        ({"patience": 0}, "patience"),
+    ],
+)
 def test_settings_that_cannot_work_are_refused(settings, message):
     with pytest.raises((ValueError, TypeError), match=message):
         quick(**settings).fit(np.random.default_rng(0).normal(size=(30, 2)))

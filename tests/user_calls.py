@@ -50,6 +50,5 @@ known(ct.exact.quadrature(vae, {0: 1.0}))  # type: ignore[arg-type]
 
 table = pd.DataFrame({"mass": [3750.0, np.nan], "species": ["Adelie", None]})
 imputer = ct.VAEImputer(random_state=0).fit(table)
-known(imputer)  # type: ignore[arg-type]
 known(imputer.transform(table))  # type: ignore[arg-type]
 known(imputer.sample_imputations(table, 5))  # type: ignore[arg-type]

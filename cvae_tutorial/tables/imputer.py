@@ -207,14 +207,15 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray:
         """Names of the columns that `transform` returns."""
-        return super().get_feature_names_out(input_features)[self.kept_]
+        names: Any = super().get_feature_names_out(input_features)
+        return names[self.kept_]
 
     def save(self, path: str | PathLike) -> None:
         """Write the fitted imputer to one file: JSON and plain arrays in an npz, no pickle."""
         check_is_fitted(self)
-        state = self.__getstate__()
+        state: dict[str, Any] = self.__getstate__()
         config, weights = state.pop("vae_") or (None, [])
-        params = {name: state.pop(name) for name in self.get_params(deep=False)}
+        params: dict[str, Any] = {name: state.pop(name) for name in self.get_params(deep=False)}
         if not isinstance(params["random_state"], Integral | None):
             raise TypeError("only an imputer with an integer random_state (or None) can be saved")
         params["likelihood"] = keras.saving.serialize_keras_object(params["likelihood"])
@@ -255,7 +256,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     # How scikit-learn, pickle and copy see it.
 
     def __getstate__(self):
-        state = dict(super().__getstate__())
+        own: Any = super().__getstate__()
+        state = dict(own)
         if (vae := state.get("vae_")) is not None:
             state["vae_"] = (vae.get_config(), vae.get_weights())
         return state
@@ -287,14 +289,14 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_scalar(share, "validation_fraction", Real, min_val=0, max_val=1, include_boundaries="left")
         as_sampler(self.method)
 
-    def _frame(self, X, reset):
+    def _frame(self, X: Any, reset):
         """``X`` as a frame with columns 0, 1, ..., after scikit-learn's checks."""
         if isinstance(X, np.ma.MaskedArray):
             X = np.ma.filled(X.astype(float), np.nan)
         if not hasattr(X, "columns"):
             X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False)
             return pd.DataFrame(X).infer_objects()
-        frame = X if isinstance(X, pd.DataFrame) else X.to_pandas()
+        frame: Any = X if isinstance(X, pd.DataFrame) else X.to_pandas()
         if 0 in frame.shape:
             raise ValueError(f"the table has no {'rows' if len(frame) == 0 else 'columns'}: its shape is {frame.shape}")
         if frame.columns.has_duplicates:
@@ -410,7 +412,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         train = tf.constant(rows[held_out:])
         epochs = max(1, round(self.max_iter / _EPOCH))
         steps = self.max_iter // epochs
-        adam = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(self.learning_rate, epochs * steps))
+        decay: Any = keras.optimizers.schedules.CosineDecay(self.learning_rate, epochs * steps)
+        adam = keras.optimizers.Adam(decay)
         quick = epochs == 1  # a few steps are over before a graph is made
         vae.compile(adam, run_eagerly=quick, steps_per_execution=1 if quick else math.gcd(steps, 10))
         adam.build(vae.trainable_weights)  # inside the first step it would cost a second trace
@@ -428,7 +431,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             shuffle=False,
             verbose=self.verbose,
         )
-        self.n_iter_, self.bound_ = int(adam.iterations), float(stopping.best)
+        best: Any = stopping.best
+        self.n_iter_, self.bound_ = int(adam.iterations), float(best)
         if not self.bound_ > start:
             self.bound_ = start
             vae.set_weights(weights)
@@ -484,7 +488,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                     elif self.types_[j] == "integer":
                         cells = np.rint(cells)
                         if pd.api.types.is_integer_dtype(self.dtypes_[j]):  # else objects, of any size
-                            limits = np.iinfo(pd.api.types.pandas_dtype(self.dtypes_[j]).type)
+                            whole: Any = pd.api.types.pandas_dtype(self.dtypes_[j]).type
+                            limits = np.iinfo(whole)
                             cells = cells.clip(limits.min, limits.max)
                     out[:, start : start + len(part), place] = cells
                 bar.add(len(part))
@@ -520,7 +525,8 @@ def _batches(rows, size, seed):
     """Batches (size, k) of ``rows`` (n, k) without end, each pass in an order of its own that follows from ``seed``."""
 
     def one_pass(number):
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(rows)), [seed, number])
+        shuffle: Any = tf.random.experimental.stateless_shuffle  # pyright: ignore[reportAttributeAccessIssue]
+        order = shuffle(tf.range(len(rows)), [seed, number])
         batches = tf.reshape(order[: len(rows) // size * size], (-1, size))
         return tf.data.Dataset.from_tensor_slices(tf.gather(rows, batches))
 
