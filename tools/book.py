@@ -194,8 +194,9 @@ def run_all(paths: list[Path], jobs: int) -> None:
 def publish(names: list[str], jobs: int) -> None:
     """Run notebooks and write their outputs into book/, keeping an output that has not changed.
 
-    An output that the gates take for the published one stays as it is, byte for byte, so that
-    a diff shows what changed and nothing else.
+    An output that the default gate takes for the published one stays as it is, byte for byte, so
+    that a diff shows what changed and nothing else. A wider gate of the cell's own is for other
+    processors: what is published is what this commit computes.
     """
     paths = notebooks(names)
     run_all(paths, jobs)
@@ -209,7 +210,7 @@ def publish(names: list[str], jobs: int) -> None:
             if (
                 was is not None
                 and was.execution_count is not None
-                and not gates.compare_outputs(cell.outputs, was.outputs, gates.Tolerance.of(cell))
+                and not gates.compare_outputs(cell.outputs, was.outputs, gates.DEFAULT)
             ):
                 cell.outputs, kept = copy.deepcopy(was.outputs), kept + 1
         clean = gates.normalise(after, path.stem)
