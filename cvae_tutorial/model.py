@@ -318,6 +318,9 @@ class VAE(keras.Model):
             parts = validation_data if isinstance(validation_data, tuple) else (validation_data,)
             validation_data = self._checked(*parts)
         x, y, sample_weight = self._checked(x, y, sample_weight)
+        if self.compiled and not self.optimizer.built:  # or Keras traces the first step twice
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
         return super().fit(x, y, *args, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x: Data | None = None, y=None, *args, sample_weight=None, **kwargs):
