@@ -66,16 +66,11 @@ class GaussianMixture:
         _log_weights: ArrayLike | None = None,
     ) -> None:
         weights, means, covariances = (np.array(a, float) for a in (weights, means, covariances))
-        if weights.ndim != 1 or means.ndim != 2 or means.shape[0] != len(weights) or not means.size:
+        shape = means.shape  # (K, d)
+        if len(shape) != 2 or not means.size or (weights.shape, covariances.shape) != (shape[:1], shape + shape[1:]):
             raise ValueError(
-                "GaussianMixture needs weights of shape (K,) and means of shape (K, d); "
-                f"got {weights.shape} and {means.shape}."
-            )
-        num, d = means.shape
-        if covariances.shape != (num, d, d):
-            raise ValueError(
-                f"covariances must have shape {(num, d, d)} to match the means; got "
-                f"{covariances.shape}. Give one d-by-d matrix per component."
+                "GaussianMixture needs weights of shape (K,), means of shape (K, d) and one d-by-d matrix per "
+                f"component; got shapes {weights.shape}, {shape} and {covariances.shape}."
             )
         if not all(np.isfinite(a).all() for a in (weights, means, covariances)):
             raise ValueError("weights, means and covariances must be finite; remove NaN and infinities.")
@@ -92,11 +87,6 @@ class GaussianMixture:
             value = np.array(value, float)
             value.flags.writeable = False
             object.__setattr__(self, name, value)
-
-    @property
-    def num_components(self) -> int:
-        """Number of components, K."""
-        return self.means.shape[0]
 
     @property
     def num_features(self) -> int:
@@ -144,7 +134,7 @@ class GaussianMixture:
             edges = np.rint(np.cumsum(self.weights) * num_samples)
             component = rng.permutation(np.searchsorted(edges, np.arange(num_samples), "right"))
         else:
-            component = rng.choice(self.num_components, num_samples, p=self.weights)
+            component = rng.choice(len(self.weights), num_samples, p=self.weights)
         x = rng.standard_normal((num_samples, self.num_features))
         for k in np.unique(component):
             rows = component == k
@@ -163,7 +153,7 @@ class GaussianMixture:
             scaled = solve_triangular(factor, (rows - mean).T, lower=True, check_finite=False)
             log_scale = np.log(np.diag(factor)).sum() + 0.5 * self.num_features * _LOG_2PI
             out.append(log_weight - log_scale - 0.5 * (scaled**2).sum(0))
-        return np.stack(out, -1).reshape(*x.shape[:-1], self.num_components)
+        return np.stack(out, -1).reshape(*x.shape[:-1], len(self.weights))
 
     def log_prob(self, x: ArrayLike) -> Array:
         """Log density in nats of rows ``x``, shape (..., d), or (n,) if there is one column."""

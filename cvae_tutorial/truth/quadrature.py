@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from scipy import ndimage
 from scipy.interpolate import CubicHermiteSpline
 from scipy.special import ndtr
 
-from .. import model as models
 from ..evidence import TableLike, check_evidence
 from ..likelihoods import LOG_2PI, Bernoulli, Categorical, Likelihood, Normal, Parameters
+from ..model import LatentVariableModel, feature_names, num_features
 from .mixture import Array, Seed, bisect
 
 _PRUNED = 1e-9  # mass of the quadrature nodes left out of the result
@@ -32,11 +31,7 @@ _CELLS = {1: 8192, 2: 512}  # cells of the first grid along each latent dimensio
 
 
 def quadrature(
-    model: models.LatentVariableModel,
-    observed: TableLike,
-    tolerance: float = 1e-4,
-    reach: float = 8.0,
-    max_nodes: int = 4_000_000,
+    model: LatentVariableModel, observed: TableLike, tolerance: float = 1e-4, max_nodes: int = 4_000_000
 ) -> LatentQuadrature:
     """Compute a model's own conditional by quadrature over a latent space of 1 or 2 dimensions.
 
@@ -47,13 +42,9 @@ def quadrature(
     observed : mapping or array_like of shape (d,)
         Value of each observed column, or one row with NaN in the holes.
     tolerance : float
-        Each set of every second node (in each dimension) must agree to this with all nodes in the
-        log evidence (nats) and in the distribution functions of the missing columns; for a
-        likelihood of one's own, in its mean, in standard deviations of that over the nodes.  At
-        most eight columns are compared.
-    reach : float
-        The first grid covers [-reach, reach] in each dimension.  It doubles until no mass
-        touches the border.
+        Two successive resolutions must agree to this in the log evidence (nats) and in the
+        distribution functions of the missing columns; for a likelihood of one's own, in its mean,
+        in standard deviations of that over the nodes.  At most eight columns are compared.
     max_nodes : int
         Largest number of nodes to hold.
 
@@ -66,33 +57,40 @@ def quadrature(
     ValueError
         If the latent space has other than 1 or 2 dimensions, or the evidence is not admissible.
     RuntimeError
-        If ``max_nodes`` do not suffice to reach ``tolerance``, or no latent value in reach explains
-        the evidence.
+        If ``max_nodes`` do not suffice to reach ``tolerance``, or no latent value explains the
+        evidence.
 
     Notes
     -----
-    The integrand is γ(z) = p(z) p(x_o | z). The midpoint rule on a uniform grid converges faster
+    The integrand is γ(z) = p(z) p(x_o | z). The first grid covers [-8, 8] in each dimension, or twice
+    as much until no mass touches its border. The midpoint rule on a uniform grid converges faster
     than any power of the spacing for a smooth γ, and with its square across the kinks of a ReLU
     network. Each resolution halves the cells near which γ is not negligible and drops the others. The
-    first is refined in any case if it has a peak as narrow as its cells, as more may hide.
-    Normal densities are evaluated in float64.
+    first will do if no peak in it is as narrow as its cells, for more of those may hide, and if the
+    sets of every third node in each dimension agree. Normal densities are evaluated in float64.
     """
     if model.latent_dim not in (1, 2):
         raise ValueError(
             f"quadrature needs 1 or 2 latent dimensions; this model has {model.latent_dim}. "
             "Compare with a long run of importance resampling instead."
         )
-    evidence = check_evidence(observed, models.num_features(model), model.likelihood, models.feature_names(model))
+    evidence = check_evidence(observed, num_features(model), model.likelihood, feature_names(model))
     if len(evidence.values) != 1:
         raise ValueError("quadrature takes one row of evidence; call it once per row.")
     grid = _Grid(model, evidence.values[0], max_nodes)
+    reach = 8.0
     while grid.cover(reach) > 1e-9:
         reach *= 2
         if reach > 1e6:
             raise RuntimeError("The observed values pull the latent variables beyond a million; check their units.")
-    while grid.may_hide_a_peak() or grid.deviation() > tolerance:
+    result = grid.result(grid.kept)
+    difference = np.inf if grid.may_hide_a_peak() else grid.spread()
+    while difference > tolerance:
+        previous = result
         grid.refine()
-    return grid.result()
+        result = grid.result(grid.kept)
+        difference = np.abs(_summary(previous, result) - _summary(result, result)).max()
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +119,7 @@ class LatentQuadrature:
     weights: Array
     log_evidence: float
     missing: tuple[int, ...]
-    model: models.LatentVariableModel = field(repr=False)
+    model: LatentVariableModel = field(repr=False)
     described: dict[int, Array] = field(repr=False)
 
     def column(self, j: int) -> NormalColumn | DiscreteColumn:
@@ -172,7 +170,8 @@ class LatentQuadrature:
         draws = np.empty((num_samples, len(self.missing)))
         for rows, parameters in _decoder(self.model, lambda parameters: parameters)(self.nodes[chosen]):
             pair = rng.integers(2**31 - 1, size=2).astype(np.int32)
-            draws[rows] = np.asarray(self.model.likelihood.sample(parameters, pair))[:, list(self.missing)]
+            x = self.model.likelihood.sample(tf.nest.map_structure(tf.constant, parameters), pair)
+            draws[rows] = np.asarray(x)[:, list(self.missing)]
         return draws
 
     def _described(self, columns: tuple[int, ...]) -> Iterator[tuple[slice, list[Array]]]:
@@ -180,9 +179,7 @@ class LatentQuadrature:
         if all(j in self.described for j in columns):
             return iter([(slice(None), [self.described[j] for j in columns])])
         likelihood = self.model.likelihood
-        return _decoder(self.model, lambda parameters: [_describe(likelihood, parameters, j) for j in columns])(
-            self.nodes
-        )
+        return _decoder(self.model, lambda p: [_describe(likelihood, p, j) for j in columns])(self.nodes)
 
     def _moments(self) -> Iterator[tuple[Array, Array, Array]]:
         """Weights (b,), and means and variances (b, m) of the missing columns given each node."""
@@ -190,7 +187,7 @@ class LatentQuadrature:
         for rows, columns in self._described(self.missing):
             moments = np.empty((2, len(self.weights[rows]), len(kinds)))
             for i, (kind, values) in enumerate(zip(kinds, columns, strict=True)):
-                moments[0, :, i], moments[1, :, i] = _moments(kind, np.asarray(values))
+                moments[0, :, i], moments[1, :, i] = _moments(kind, values)
             yield self.weights[rows], moments[0], moments[1]
 
 
@@ -232,12 +229,12 @@ class NormalColumn:
     @property
     def mean(self) -> Array:
         """Mean, shape (1,)."""
-        return np.array([self.weights @ self.loc])
+        return np.array([np.average(self.loc, weights=self.weights)])
 
     @property
     def std(self) -> Array:
         """Standard deviation, shape (1,)."""
-        return np.sqrt([self.weights @ (self.scale**2 + (self.loc - self.mean) ** 2)])
+        return np.sqrt([np.average(self.scale**2 + (self.loc - self.mean) ** 2, weights=self.weights)])
 
     def sample(self, num_samples: int, seed: Seed = None) -> Array:
         """Draw values, shape (s, 1)."""
@@ -316,7 +313,7 @@ class NormalColumn:
 class _Grid:
     """A uniform grid of square cells over the latent space, kept only where γ matters."""
 
-    def __init__(self, model: models.LatentVariableModel, row: Array, max_nodes: int) -> None:
+    def __init__(self, model: LatentVariableModel, row: Array, max_nodes: int) -> None:
         self.model, self.dimensions, self.max_nodes = model, model.latent_dim, max_nodes
         self.missing = tuple(int(j) for j in np.flatnonzero(np.isnan(row)))
         self.compared = self.missing[:: max(1, -(-len(self.missing) // 8))]
@@ -334,33 +331,22 @@ class _Grid:
         return self.weights[((self.index == 0) | (self.index == self.cells - 1)).any(1)].sum()
 
     def may_hide_a_peak(self) -> bool:
-        """Whether this is the first grid, and γ falls steeply from a peak of its to the cells around."""
-        if not self.is_first:
-            return False
+        """Whether γ falls steeply from a peak of the first grid to the cells around."""
         field = self.log_gamma.reshape((self.cells,) * self.dimensions)
         highest, lowest = ndimage.maximum_filter(field, 3), ndimage.minimum_filter(field, 3)
         return bool((highest - lowest)[(field == highest) & (field > field.max() - 40)].max() > 3)
 
-    def deviation(self) -> float:
-        """How far the sets of every second node in each dimension are from all nodes."""
-        result, num = self.result(), 2**self.dimensions
-        part = (self.index[self.kept] % 2) @ 2 ** np.arange(self.dimensions)
-        shares = np.bincount(part, result.weights, num)
-        if not shares.all():
+    def spread(self) -> float:
+        """How far the sets of every third node in each dimension are from one another.
+
+        Every second would not do: both halves agree on a peak midway between two nodes.
+        """
+        part = (self.index % 3) @ 3 ** np.arange(self.dimensions)
+        parts = [self.kept & (part == k) for k in range(3**self.dimensions)]
+        if not all(rows.any() for rows in parts):
             return np.inf
-        parts = [(part == k, result.weights[part == k] / share) for k, share in enumerate(shares)]
-        deviations = [np.abs(np.log(num * shares)).max()]
-        for j, values in result.described.items():
-            kind, unit = self.model.likelihood.kind(j), 1.0
-            if isinstance(kind, Normal):
-                whole = NormalColumn(result.weights, *values.T)
-                points = whole.mean + whole.std * np.linspace(-4, 4, 33)
-                found = np.array([NormalColumn(weights, *values[rows].T).sums(points)[0] for rows, weights in parts])
-            else:
-                found = np.array([weights @ values[rows] for rows, weights in parts])
-                unit = (kind.is_number and values.std()) or 1.0
-            deviations.append(np.abs(found - shares @ found).max() / unit)
-        return float(np.nan_to_num(deviations).max())  # NaN is a mean that does not exist
+        results = list(map(self.result, parts))
+        return np.ptp([_summary(result, results[0]) for result in results], axis=0).max()
 
     def refine(self) -> None:
         """Halve the cells in which γ is not negligible, and their neighbours."""
@@ -398,30 +384,51 @@ class _Grid:
         self.weights = masses / masses.sum()
         ascending = np.sort(self.weights)
         self.kept = self.weights >= ascending[np.searchsorted(np.cumsum(ascending), _PRUNED)]
+        self.weights *= self.kept / self.weights[self.kept].sum()
 
-    def result(self) -> LatentQuadrature:
-        """Return the nodes that carry mass."""
-        nodes, weights = self.nodes[self.kept], self.weights[self.kept]
-        described = {j: values[self.kept] for j, values in zip(self.compared, self.described, strict=True)}
-        return LatentQuadrature(nodes, weights / weights.sum(), self.log_evidence, self.missing, self.model, described)
+    def result(self, rows: NDArray[np.bool_]) -> LatentQuadrature:
+        """Return what the chosen cells say."""
+        weights = self.weights[rows]
+        log_evidence = self.log_evidence + float(np.log(weights.sum()))
+        described = {j: values[rows] for j, values in zip(self.compared, self.described, strict=True)}
+        weights = weights / weights.sum()
+        return LatentQuadrature(self.nodes[rows], weights, log_evidence, self.missing, self.model, described)
+
+
+def _summary(result: LatentQuadrature, reference: LatentQuadrature) -> Array:
+    """Log evidence, and distribution functions, probabilities and means of the compared columns.
+
+    The reference says at which points, and what the unit of a mean is.
+    """
+    entries = [np.array([result.log_evidence])]
+    for j, values in result.described.items():
+        kind = result.model.likelihood.kind(j)
+        if isinstance(kind, Normal):
+            column = NormalColumn(reference.weights, *reference.described[j].T)
+            points = column.mean + column.std * np.linspace(-4, 4, 33)
+            entries.append(NormalColumn(result.weights, *values.T).sums(points)[0])
+        else:
+            unit = (kind.is_number and reference.described[j].std()) or 1.0
+            entries.append(result.weights @ values / unit)
+    return np.nan_to_num(np.concatenate(entries))  # NaN is a mean that does not exist
 
 
 def _decoder(
-    model: models.LatentVariableModel, read: Callable[[Parameters], Any]
+    model: LatentVariableModel, read: Callable[[Parameters], Any]
 ) -> Callable[[Array], Iterator[tuple[slice, Any]]]:
     """Compile what is read off the parameters at nodes (g, l), in batches of one shape."""
-    size = 2 ** int(np.clip(np.log2(2**22 / models.num_features(model)), 8, 13))
-    compiled = tf.function(lambda z: read(model.decode(z)), autograph=False)
+    size = 2 ** int(np.clip(np.log2(2**22 / num_features(model)), 8, 13))
+    shape = tf.TensorSpec((size, model.latent_dim))
+    compiled = tf.function(lambda z: read(model.decode(z)), autograph=False).get_concrete_function(shape)
 
-    def batches(nodes: Array) -> Iterator[tuple[slice, Any]]:
-        for start in range(0, len(nodes), size):
-            part = nodes[start : start + size]
-            padded = np.zeros((size, nodes.shape[1]), np.float32)
-            padded[: len(part)] = part
-            rows = slice(start, start + len(part))
-            yield rows, tf.nest.map_structure(itemgetter(slice(len(part))), compiled(tf.constant(padded)))
+    def decode(nodes: Array) -> Any:
+        padded = np.zeros((size, model.latent_dim), np.float32)
+        padded[: len(nodes)] = nodes
+        return tf.nest.map_structure(lambda a: a.numpy()[: len(nodes)], compiled(tf.constant(padded)))
 
-    return batches
+    return lambda nodes: (
+        (slice(start, start + size), decode(nodes[start : start + size])) for start in range(0, len(nodes), size)
+    )
 
 
 def _log_likelihood(likelihood: Likelihood, parameters: Parameters, row: Array) -> tf.Tensor:
