@@ -218,6 +218,15 @@ def test_a_narrow_peak_between_the_nodes_of_the_first_grid():
     assert 0.1 < masses[0] / masses.sum() < 0.2
 
 
+@pytest.mark.parametrize("width", [0.1, 0.2, 0.3, 0.6, 2.0])
+def test_a_posterior_as_narrow_as_the_cells_midway_between_two_nodes(width):
+    """z given x1 = 0, and x0 = |z|: both halves of every second node say the same, right or wrong."""
+    scale = width * 16 / 8192
+    result = quadrature(folded(scale), {1: 0.0})
+    assert result.log_evidence == pytest.approx(stats.norm.logpdf(0.0, scale=np.hypot(1, scale)), abs=1e-4)
+    assert result.mean[0] == pytest.approx(scale / np.hypot(1, scale) * np.sqrt(2 / np.pi), rel=1e-3)
+
+
 def test_the_decoder_sees_few_shapes():
     model = folded(0.01)
     quadrature(model, {0: 1.0}).column(1)
