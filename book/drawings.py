@@ -63,7 +63,7 @@ def question():
         with warnings.catch_warnings():
             # That one pass is no sampler is what the picture shows.
             warnings.simplefilter("ignore", ct.SamplingWarning)
-            draws = ct.sample_conditional(vae, {0: 1.0}, num_samples=5_000, method=method, seed=0, progress=False)
+            draws = ct.sample_conditional(vae, {0: 1.0}, num_samples=100_000, method=method, seed=0, progress=False)
         conditional_histogram(draws.values[:, 1], grid, exact, method=method, ax=ax, title=title)
         ax.set(xlabel="$X_1$ given $X_0 = 1$", ylim=(0, 2.4))
     return figure
