@@ -42,11 +42,11 @@ class RowSeed(NamedTuple):
         return self._replace(pair=tf.random.fold_in(self.pair, number))
 
     def normal(self, shape):
-        """Draw standard normal numbers (n, *shape)."""
+        """Draw standard normal numbers, ``shape`` of them for each of the n rows."""
         return self._draw(tf.raw_ops.StatelessRandomNormalV2, shape, "float32", 4)
 
     def uniform(self, shape, dtype="float32"):
-        """Draw numbers (n, *shape) uniform on [0, 1)."""
+        """Draw numbers uniform on [0, 1), ``shape`` of them for each of the n rows."""
         return self._draw(tf.raw_ops.StatelessRandomUniformV2, shape, dtype, 4 if dtype == "float32" else 2)
 
     def pairs(self):
