@@ -9,10 +9,10 @@ import time
 import warnings
 from unittest import mock
 
+import cvae_tutorial as ct  # isort: skip  (before TensorFlow: it keeps start-up notices out)
 import numpy as np
 import tensorflow as tf
 
-import cvae_tutorial as ct  # before TensorFlow: it keeps start-up notices out
 from cvae_tutorial import loop
 from cvae_tutorial.distances import iid_floor, wasserstein
 from cvae_tutorial.samplers import METHODS, Weighted, base, importance
