@@ -283,7 +283,13 @@ class Compiled:
     def _pool(self, table, seed, z, log_weight, num_samples):
         """Resample once from everything, decode once."""
         of_index, of_x = self._given(table, seed)[1].split()
-        return self._complete(table, of_x, take(z, resample(log_weight, num_samples, of_index)))
+        # In the order of the widest latent, systematic resampling takes from every part of it what is its due.
+        weight = tf.nn.softmax(log_weight)[..., None]
+        centre = tf.reduce_sum(weight * z, 1, keepdims=True)
+        widest = tf.argmax(tf.reduce_sum(weight * tf.square(z - centre), 1), -1)
+        order = tf.argsort(tf.gather(z, widest, axis=2, batch_dims=1), axis=-1)
+        z, log_weight = take((z, log_weight), order)
+        return self._complete(table, of_x, take(z, resample(log_weight, num_samples, of_index, systematic=True)))
 
     def _complete(self, table, seed, z):
         target, seed = self._given(table, seed)

@@ -46,8 +46,8 @@ class WithZ(RareMode):
 
 
 METHODS = {
-    "importance": samplers.Importance(oversampling=400),
-    "lair": samplers.LAIR(oversampling=400),
+    "importance": samplers.Importance(),
+    "lair": samplers.LAIR(),
     "tempered_smc": samplers.TemperedSMC(),
     "adaptive_collapsed": samplers.AdaptiveCollapsed(),
 }

@@ -277,7 +277,7 @@ class Weighted(Sampler):
     Parameters
     ----------
     oversampling : int
-        Proposals for each draw asked for.
+        Proposals for each draw asked for; 2,000 at the least, as a pool of m proposals is biased by O(1/m).
     num_chains : int, optional
         Independent groups of proposals per row.
     num_steps : int, optional
@@ -289,6 +289,7 @@ class Weighted(Sampler):
 
     keeps: ClassVar[str] = "particles"
     default_steps: ClassVar[int] = 1
+    min_proposals: ClassVar[int] = 2_000
 
     @property
     @abstractmethod
@@ -297,7 +298,8 @@ class Weighted(Sampler):
 
     def plan(self, num_samples):
         steps = self.num_steps or self.default_steps
-        chains = self.num_chains or math.ceil(self.oversampling * num_samples / (steps * self.num_particles))
+        wanted = max(self.oversampling * num_samples, self.min_proposals)
+        chains = self.num_chains or math.ceil(wanted / (steps * self.num_particles))
         return replace(self, num_chains=chains, num_steps=steps), Plan(chains, 0, steps, 1)
 
     def memory(self, target, plan):
