@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,11 +12,15 @@ import numpy as np
 
 from .evidence import Evidence, column_index, column_label
 from .loop import MAX_STEPS
+from .samplers.auto import Auto
 from .samplers.base import LEAST_STATES, Sampler
 
 if TYPE_CHECKING:
     import pandas as pd
     from xarray import DataTree
+
+
+MOST_UNSURE = 0.4  # standard error of log p(x_o) beyond which a few populations decide alone
 
 
 class SamplingWarning(UserWarning):
@@ -29,7 +33,7 @@ class Finding(NamedTuple):
     Attributes
     ----------
     kind : str
-        ``"far"``, ``"not_arrived"``, ``"stuck"``, ``"weights"``, ``"not_mixed"``, ``"one_pass"`` or ``"biased"``.
+        ``"far"``, ``"not_arrived"``, ``"stuck"``, ``"populations"``, ``"weights"``, ``"not_mixed"``, ``"one_pass"`` or ``"biased"``.
     rows : tuple of int
         The rows of the table that it concerns.
     message : str
@@ -51,7 +55,7 @@ class ConditionalDraws:
         Complete rows in data units, categories as codes; observed columns as given, to the bit.
     evidence : Evidence
         What was observed.
-    method : Sampler
+    method : Sampler or Auto
         The method and its settings, those left to their default filled in.
     acceptance : ndarray (n,)
         Mean Metropolis acceptance probability; for pseudo-Gibbs what it would have been; NaN for
@@ -69,11 +73,13 @@ class ConditionalDraws:
         Lowest and highest value of each column among some joint draws of the model; NaN for categories.
     seconds : float
         Wall time.
+    parts : tuple of (rows, ConditionalDraws)
+        Of the default method, ``"auto"``: the rows that each method drew, and its own draws of the table.
     """
 
     values: np.ndarray
     evidence: Evidence
-    method: Sampler
+    method: Sampler | Auto
     acceptance: np.ndarray
     encoder_calls: int
     decoder_calls: int
@@ -83,6 +89,7 @@ class ConditionalDraws:
     model_range: np.ndarray
     seconds: float
     likelihood: Any = field(repr=False)
+    parts: tuple[tuple[np.ndarray, ConditionalDraws], ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
         rows = "" if self.evidence.single else f"{len(self.evidence.values)} rows x "
@@ -115,9 +122,26 @@ class ConditionalDraws:
         frame = pd.DataFrame(columns, index=index)
         return frame.droplevel("row") if self.evidence.single else frame
 
+    @property
+    def methods(self) -> np.ndarray:
+        """Name of the method that drew each row (n,)."""
+        names = np.full(len(self._rows), type(self.method).__name__, object)
+        for rows, part in self.parts:
+            names[rows] = type(part.method).__name__
+        return names
+
+    def _of_parts(self, name):
+        """Merge a property of the parts, row by row."""
+        out = np.full(np.shape(getattr(self.parts[0][1], name)), np.nan)
+        for rows, part in self.parts:
+            out[rows] = getattr(part, name)[rows]
+        return out
+
     @cached_property
     def importance_ess(self) -> np.ndarray:
         """Effective size (sum w)² / sum w² of the weighted pool, per row (n,); NaN for chains."""
+        if self.parts:
+            return self._of_parts("importance_ess")
         if self.log_weights is None:
             return np.full(len(self._rows), np.nan)
         weights = np.exp(self.log_weights - self.log_weights.max(axis=1, keepdims=True), dtype=float)
@@ -126,6 +150,8 @@ class ConditionalDraws:
     @cached_property
     def pareto_k(self) -> np.ndarray:
         """Shape of the weights' tail, per row (n,): above 0.7 the weights have failed; NaN for chains."""
+        if self.parts:
+            return self._of_parts("pareto_k")
         return self._pareto_k(range(len(self._rows)))
 
     @cached_property
@@ -135,6 +161,8 @@ class ConditionalDraws:
         NaN elsewhere, without chains, and with fewer than four states a chain.
         Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization.
         """
+        if self.parts:
+            return self._of_parts("r_hat")
         return self._of_chains("rhat", range(len(self._rows)), 4)
 
     @cached_property
@@ -144,7 +172,63 @@ class ConditionalDraws:
         NaN elsewhere, without chains, and with fewer than 20 states a chain: so few say nothing of how
         they depend on one another.
         """
+        if self.parts:
+            return self._of_parts("ess_bulk")
         return self._of_chains("ess", range(len(self._rows)), LEAST_STATES)
+
+    @cached_property
+    def population_ess(self) -> np.ndarray:
+        """Effective size of the members of all populations, for each missing column (n, d).
+
+        How far the means of R independent populations of N members scatter, against as many
+        independent draws: N R / (N Var(means) / Var(within)). NaN for other methods.
+        """
+        if self.parts:
+            return self._of_parts("population_ess")
+        return self._spread()[0]
+
+    def _spread(self):
+        """`population_ess`, and how likely so much scatter is among independent draws (n, d)."""
+        ess = np.full(self._rows[:, 0].shape, np.nan)
+        if self.chains is None or not self.method.coupled or self.chains.shape[1] < 2:
+            return ess, ess
+        from scipy.stats import chi2
+
+        _, count, size, _ = self.chains.shape
+        between, within = self.chains.mean(2).var(1, ddof=1), self.chains.var(2).mean(1)
+        missing = ~self.evidence.observed & (within > 0)
+        inflation = size * between[missing] / within[missing]
+        ess[missing] = count * size / np.maximum(inflation, 1e-9)
+        chance = np.full(ess.shape, np.nan)
+        chance[missing] = chi2.sf((count - 1) * inflation, count - 1)
+        return ess, chance
+
+    @property
+    def log_evidence(self) -> np.ndarray:
+        """Estimate of log p(x_o), per row (n,), of methods that weigh what they draw; NaN for chains."""
+        return self._of_parts("log_evidence") if self.parts else self._evidence()[0]
+
+    @property
+    def log_evidence_error(self) -> np.ndarray:
+        """Standard error of `log_evidence` (n,), as far as the weights know."""
+        return self._of_parts("log_evidence_error") if self.parts else self._evidence()[1]
+
+    def _evidence(self):
+        if self.log_weights is None:
+            return np.full((2, len(self._rows)), np.nan)
+        best = self.log_weights.max(axis=1, keepdims=True)
+        weights = np.exp(self.log_weights - best, dtype=float)
+        if self.method.coupled:  # one estimate for each population, held by its members
+            weights = weights[:, :: max(1, weights.shape[1] // self.method.num_populations)]
+        mean, count = weights.mean(axis=1), weights.shape[1]
+        error = weights.std(axis=1, ddof=1) / (mean * np.sqrt(count)) if count > 1 else np.full(len(mean), np.nan)
+        return best[:, 0] + np.log(mean), error
+
+    def _repeated_share(self):
+        """Share of the weights on particles that are drawn more than twice on average (n,)."""
+        weights = np.exp(self.log_weights - self.log_weights.max(axis=1, keepdims=True), dtype=float)
+        weights /= weights.sum(axis=1, keepdims=True)
+        return np.where(weights > 2.0 / self.values.shape[-2], weights, 0.0).sum(axis=1)
 
     def _pareto_k(self, rows):
         if self.log_weights is None:
@@ -174,7 +258,7 @@ class ConditionalDraws:
         pandas.DataFrame
             mean, sd, 5%, 50% and 95% quantiles (not for categories); ``acceptance``; ``r_hat``
             (rank-normalised, split) and ``ess_bulk`` of chains; ``importance_ess`` and ``pareto_k``
-            of weighted methods. ``attrs`` holds method, encoder and decoder calls, and seconds.
+            of weighted methods; ``population_ess`` of populations; the row's ``method``. ``attrs`` holds method, encoder and decoder calls, and seconds.
         """
         import pandas as pd
 
@@ -197,10 +281,13 @@ class ConditionalDraws:
                     self.ess_bulk[i, j],
                     self.importance_ess[i],
                     self.pareto_k[i],
+                    self.population_ess[i, j],
+                    self.methods[i],
                 ]
             )
             index.append((i, names[j]))
         columns = ["mean", "sd", "5%", "50%", "95%", "acceptance", "r_hat", "ess_bulk", "importance_ess", "pareto_k"]
+        columns += ["population_ess", "method"]
         frame = pd.DataFrame(lines, columns=columns, index=pd.MultiIndex.from_tuples(index, names=["row", "column"]))
         frame = frame.droplevel("row") if self.evidence.single else frame
         frame.attrs = {**self._costs, "seconds": self.seconds}
@@ -231,6 +318,25 @@ class ConditionalDraws:
         return arviz_base.from_dict(
             {"posterior": posterior}, dims=dims, attrs={"posterior": self._costs}, check_conventions=False
         )
+
+
+def merged(method: Auto, parts, tried: ConditionalDraws | None) -> ConditionalDraws:
+    """Put together what several methods drew, and count what was ``tried`` in vain."""
+    spent = [part for _, part in parts] + [tried] * (tried is not None and all(tried is not part for _, part in parts))
+    acceptance, arrived = parts[0][1].acceptance.copy(), parts[0][1].arrived.copy()
+    for rows, part in parts[1:]:
+        acceptance[rows], arrived[rows] = part.acceptance[rows], part.arrived[rows]
+    return replace(
+        parts[0][1],
+        method=method,
+        acceptance=acceptance,
+        arrived=arrived,
+        encoder_calls=sum(part.encoder_calls for part in spent),
+        decoder_calls=sum(part.decoder_calls for part in spent),
+        chains=None,
+        log_weights=None,
+        parts=tuple(parts),
+    )
 
 
 def _arviz():
@@ -283,7 +389,13 @@ def diagnose(draws: ConditionalDraws, max_rows: int | None = None) -> list[Findi
     -------
     list of Finding
     """
-    open_rows = np.flatnonzero(~draws.evidence.observed.all(axis=1))
+    if draws.parts:
+        return [finding for rows, part in draws.parts for finding in _findings(part, rows, max_rows)]
+    return _findings(draws, np.flatnonzero(~draws.evidence.observed.all(axis=1)), max_rows)
+
+
+def _findings(draws, open_rows, max_rows):
+    """Findings on these rows, which have holes and were drawn by one method."""
     if not len(open_rows):
         return []
     rows = open_rows[:: max(1, len(open_rows) // (max_rows or len(open_rows)))]
@@ -321,7 +433,25 @@ def diagnose(draws: ConditionalDraws, max_rows: int | None = None) -> list[Findi
             rows[acceptance < 0.02],
             (f"hardly any move is accepted ({low:.1%}): draws repeat few latents. Raise num_chains or num_moves"),
         )
-    if draws.log_weights is not None:
+    if draws.method.coupled:
+        num_samples, missing = draws.values.shape[-2], ~draws.evidence.observed[rows]
+        ess, chance = (a[rows] for a in draws._spread())
+        # One in a thousand rows of independent draws scatters so much that it is flagged.
+        apart = (ess < 0.25 * num_samples) & (chance < 1e-3 / np.maximum(1, missing.sum(1, keepdims=True)))
+        unsure = draws.log_evidence_error[rows] > MOST_UNSURE
+        bad = apart.any(axis=1) | unsure
+        if bad.any():
+            least = np.nanmin(np.where(apart, ess, np.inf))
+            what = f"effective size {least:.0f}" if apart.any() else ""
+            if unsure.any():
+                spread = np.nanmax(draws.log_evidence_error[rows])
+                what += " and " * bool(what) + f"log p(x_o) known to ±{spread:.2g} only"
+            find(
+                "populations",
+                rows[bad],
+                f"independent populations disagree ({what}): modes may have been lost. Raise num_chains or num_moves",
+            )
+    elif draws.log_weights is not None:
         size, num_samples = draws.importance_ess[rows], draws.values.shape[-2]
         # A heavy tail does little harm to a pool that has far more to give than was drawn from it.
         bad = ~(size > 2 * num_samples)

@@ -119,6 +119,34 @@ class Likelihood(ABC):
     def mean(self, parameters: Parameters) -> tf.Tensor:
         """Mean of each column (..., d)."""
 
+    def fisher_root(self, parameters: Parameters, tangents: Parameters, x: tf.Tensor) -> tf.Tensor:
+        """Say how much an observation of each column tells of a step in z, (..., d, q).
+
+        Squared and summed over q, it is the Fisher information along the step, that is the variance of
+        the score. The default is for one parameter a column, and takes the curvature at what was observed.
+
+        Parameters
+        ----------
+        parameters, tangents : of one structure
+            The parameters at z, and their derivatives along the step.
+        x : tensor (..., d)
+            The values observed.
+
+        Raises
+        ------
+        NotImplementedError
+            By default, for a likelihood with several parameters a column.
+        """
+        if tf.nest.is_nested(parameters) or parameters.shape[-1] != x.shape[-1]:
+            raise NotImplementedError(
+                f"{type(self).__name__} has several parameters a column and no fisher_root of its own, "
+                "which Laplace needs: define it, or use method='tempered_smc'"
+            )
+        step = 0.03
+        at = [self.log_prob(parameters + shift, x) for shift in (-step, 0.0, step)]
+        curvature = tf.maximum(2.0 * at[1] - at[0] - at[2], 0.0) / step**2
+        return (tf.sqrt(curvature) * tangents)[..., None]
+
     # One column at a time.
 
     def kind(self, j: int) -> Likelihood:
@@ -257,6 +285,10 @@ class Normal(Likelihood):
     def mean(self, parameters: Parameters) -> tf.Tensor:
         return parameters[0]
 
+    def fisher_root(self, parameters: Parameters, tangents: Parameters, x: tf.Tensor) -> tf.Tensor:
+        scale = parameters[1]
+        return tf.stack([tangents[0] / scale, math.sqrt(2.0) * tangents[1] / scale], axis=-1)
+
 
 @_serializable
 @dataclass(frozen=True)
@@ -303,6 +335,10 @@ class Bernoulli(Likelihood):
 
     def mean(self, parameters: Parameters) -> tf.Tensor:
         return tf.sigmoid(parameters)
+
+    def fisher_root(self, parameters: Parameters, tangents: Parameters, x: tf.Tensor) -> tf.Tensor:
+        variance = tf.sigmoid(parameters) * tf.sigmoid(-parameters)
+        return (tf.sqrt(variance) * tangents)[..., None]
 
     def check(self, cells: NDArray) -> NDArray:
         values = super().check(cells)
@@ -378,6 +414,11 @@ class Categorical(Likelihood):
     def mean(self, parameters: Parameters) -> tf.Tensor:
         """Return the most probable code: categories have no mean."""
         return tf.cast(tf.expand_dims(tf.argmax(parameters, axis=-1), -1), parameters.dtype)
+
+    def fisher_root(self, parameters: Parameters, tangents: Parameters, x: tf.Tensor) -> tf.Tensor:
+        probability = tf.nn.softmax(parameters)
+        centred = tangents - tf.reduce_sum(probability * tangents, axis=-1, keepdims=True)
+        return (tf.sqrt(probability) * centred)[..., None, :]
 
     def check(self, cells: NDArray) -> NDArray:
         codes = {value: code for code, value in enumerate(self._values)}
@@ -522,6 +563,13 @@ class Columns(Likelihood):
 
     def mean(self, parameters: Parameters) -> tf.Tensor:
         return self._gather(kind.mean(own) for own, (kind, _) in zip(parameters, self._groups, strict=True))
+
+    def fisher_root(self, parameters: Parameters, tangents: Parameters, x: tf.Tensor) -> tf.Tensor:
+        parts = zip(parameters, tangents, self._groups, strict=True)
+        roots = [kind.fisher_root(own, its, tf.gather(x, columns, axis=-1)) for own, its, (kind, columns) in parts]
+        width = max(root.shape[-1] for root in roots)
+        roots = [tf.pad(root, [[0, 0]] * (len(root.shape) - 1) + [[0, width - root.shape[-1]]]) for root in roots]
+        return tf.gather(tf.concat(roots, axis=-2), self._order, axis=-2)
 
     def kind(self, j: int) -> Likelihood:
         return self.kinds[j]

@@ -73,7 +73,7 @@ def run(
     ValueError
         If one row does not fit into ``max_memory``.
     """
-    filled, plan = sampler.plan(num_samples)
+    filled, plan = sampler.plan(num_samples, model.latent_dim)
     values = np.clip(np.nan_to_num(evidence.values[rows]), -1e38, 1e38).astype(np.float32)[:, None]
     known = evidence.observed[rows][:, None].astype(np.int32)
     floats = filled.memory(Target(model, values, known), plan)
@@ -292,6 +292,7 @@ class Compiled:
         return self._complete(table, of_x, take(z, resample(log_weight, num_samples, of_index, systematic=True)))
 
     def _complete(self, table, seed, z):
+        """Complete the row from each latent."""
         target, seed = self._given(table, seed)
         return target.impute(target.decode(z), seed)
 
@@ -342,7 +343,7 @@ class Compiled:
         acceptance = np.concatenate(acceptance, axis=1).mean(axis=1)
         chains = log_weights = None
         num_decoded = -(-num_samples // AT_ONCE) * AT_ONCE
-        if isinstance(self.kernel, Weighted):
+        if isinstance(self.kernel, Weighted | Population):
             # Pool steps, chains and particles: (t, n, C, P, ...) to (n, t C P, ...)
             z, log_weights = (np.moveaxis(a, 1, 0) for a in kept)
             z, log_weights = z.reshape(len(z), -1, z.shape[-1]), log_weights.reshape(len(z), -1)
@@ -355,10 +356,12 @@ class Compiled:
             late = np.arange(1, each + 1) * states // each - 1
             flat = np.swapaxes(chains[:, :, late], 1, 2).reshape(len(chains), each * count, -1)
             pick = np.linspace(0, each * count, num_samples, endpoint=False).astype(int)
-            if isinstance(self.kernel, Population):
-                pick = np.resize(pick, num_decoded)
-                draws, chains = self.call("complete", table, seed, flat[:, pick]).numpy()[:, :num_samples], None
-            else:
-                draws, num_decoded = flat[:, pick], 0
+            draws, num_decoded = flat[:, pick], 0
+        if isinstance(self.kernel, Population):
+            # The members are completed, too: how far populations differ is judged by the columns.
+            shape = len(z), len(kept.z), self.kernel.num_populations, -1, draws.shape[-1]
+            chains = self.call("complete", table, (seed[0], seed[1] + 1), z).numpy().reshape(shape)
+            chains = np.swapaxes(chains, 1, 2).reshape(len(z), shape[2], -1, shape[-1])
+            num_decoded += z.shape[1]
         spent = np.sum(spent, axis=0) + [0, len(table[2]) * num_decoded]
         return draws, acceptance, chains, log_weights, np.all(arrived, axis=0), spent

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike
 
 from . import loop
 from . import model as models
-from .draws import ConditionalDraws, SamplingWarning, diagnose
-from .evidence import check_evidence, column_index, column_label
-from .samplers import Plan, Sampler, as_sampler
+from .draws import ConditionalDraws, SamplingWarning, diagnose, merged
+from .evidence import Evidence, check_evidence, column_index, column_label
+from .samplers import Auto, Plan, Sampler, as_sampler
 
 _MAX_RESULT_BYTES = 16 * 2**30
+_MOST_REPEATS = 5  # draws of a row that the default method lets fall on latents drawn more than twice
 _ROWS_CHECKED = 20  # diagnostics of these many rows decide on a warning; `diagnose` covers all
 
 
@@ -27,7 +28,7 @@ def sample_conditional(
     model: models.LatentVariableModel,
     observed: Mapping[Any, Any] | ArrayLike,
     num_samples: int = 1000,
-    method: str | Sampler = "tempered_smc",
+    method: str | Sampler | Auto = "auto",
     *,
     mask: ArrayLike | None = None,
     seed: int | None = None,
@@ -51,21 +52,22 @@ def sample_conditional(
         An empty dict asks for joint draws.
     num_samples : int
         Draws per row, s.
-    method : str or Sampler
-        ``"one_pass"``, ``"pseudo_gibbs"``, ``"metropolis_within_gibbs"``, ``"adaptive_collapsed"``,
-        ``"importance"``, ``"lair"``, ``"tempered_smc"``, or settings such as
-        ``samplers.LAIR(num_proposals=4)``.
+    method : str, Sampler or Auto
+        ``"auto"`` takes `Laplace <samplers.Laplace>` for rows whose weights are sound, and tempered
+        SMC for the others. Or one by name: ``"one_pass"``, ``"pseudo_gibbs"``,
+        ``"metropolis_within_gibbs"``, ``"adaptive_collapsed"``, ``"importance"``, ``"lair"``,
+        ``"laplace"``, ``"tempered_smc"``; or settings such as ``samplers.LAIR(num_proposals=4)``.
     mask : array of bool, optional
         **True means observed.** Cells of ``observed`` elsewhere are ignored.
     seed : int, optional
         Same seed, same bits, on one machine. By default a fresh one. The draws of a row follow from
         the seed and from the row's number in the table.
     num_chains, warmup, thin, num_steps : int, optional
-        Settings of the method, by name: chains per row (independent groups of proposals, members of
+        Settings of a method that was named: chains per row (independent groups of proposals, members of
         a population), steps before the first kept state, steps for each kept state; steps of a
         weighted method.
     start : array (n, C, d) or (C, d), optional
-        Completions to start from; by default draws from the prior. Tempered SMC takes none.
+        Completions to start from; by default draws from the prior. Laplace and tempered SMC take none.
     progress : bool
         Show a bar when the run takes longer than two seconds.
     max_memory : float
@@ -92,7 +94,12 @@ def sample_conditional(
     >>> draws.values[:, 1].mean()  # doctest: +SKIP
     """
     began = time.perf_counter()
-    sampler = _configured(as_sampler(method), num_chains=num_chains, warmup=warmup, thin=thin, num_steps=num_steps)
+    sampler = as_sampler(method)
+    settings = {"num_chains": num_chains, "warmup": warmup, "thin": thin, "num_steps": num_steps}
+    if isinstance(sampler, Sampler):
+        sampler = _configured(sampler, **settings)
+    elif given := [name for name, value in settings.items() if value is not None]:
+        raise ValueError(f"{given[0]} is a setting of one method: name it, for example method='tempered_smc'")
     models.check_model(model)
     num_features = models.num_features(model)
     evidence = check_evidence(observed, num_features, model.likelihood, models.feature_names(model), mask)
@@ -105,49 +112,103 @@ def sample_conditional(
         seed = int(np.random.default_rng().integers(2**31))
     elif not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed must be a non-negative integer or None, got {seed!r}")
-    filled, plan = sampler.plan(num_samples)
-    _check_size(plan, num_rows, num_samples, num_features, model.latent_dim)
+    _check_result(num_rows, num_samples, num_features)
     holes = np.flatnonzero(~evidence.observed.all(axis=1))
-    begin = None
-    if start is not None:
-        if not sampler.accepts_start:
-            raise ValueError(f"{type(sampler).__name__} starts from the prior: leave start out")
-        begin = _checked_start(start, num_rows, plan.num_chains * plan.num_encoders, evidence)
-        begin = begin[holes] if len(begin) > 1 else begin
-
     values = np.repeat(evidence.values[:, None], num_samples, axis=1)
-    acceptance, arrived = np.full(num_rows, np.nan), np.ones(num_rows, bool)
-    chains = log_weights = None
-    calls = (0, 0)
-    if len(holes):
-        result = loop.run(model, sampler, num_samples, evidence, holes, int(seed), begin, progress, float(max_memory))
-        values[holes] = np.where(evidence.observed[holes, None], values[holes], result.draws)
-        acceptance[holes], arrived[holes] = result.acceptance, result.arrived
-        if result.chains is not None:
-            known = np.clip(evidence.values, -1e38, 1e38).astype(np.float32)[:, None, None]
-            chains = known.repeat(plan.num_chains, 1).repeat(plan.num_kept, 2)
-            chains[holes] = result.chains
-        if result.log_weights is not None:
-            log_weights = np.full((num_rows, result.log_weights.shape[1]), np.nan, np.float32)
-            log_weights[holes] = result.log_weights
-        calls = result.encoder_calls, result.decoder_calls
-    draws = ConditionalDraws(
-        values[0] if evidence.single else values,
-        evidence,
-        filled,
-        acceptance,
-        *calls,
-        chains,
-        log_weights,
-        arrived,
-        _model_range(model),
-        time.perf_counter() - began,
-        model.likelihood,
-    )
+    run = _Run(model, evidence, num_samples, int(seed), start, progress, float(max_memory), _model_range(model))
+    if isinstance(sampler, Sampler):
+        draws = run.draw(sampler, holes, values)
+    else:
+        tried = run.draw(sampler.first, holes, values) if _has_fisher(model, evidence) else None
+        sound = holes[_sound(tried, holes)] if tried else holes[:0]
+        rest = np.setdiff1d(holes, sound)
+        parts = [(sound, tried)] if len(sound) or not len(rest) else []
+        if len(rest):
+            another = int(np.random.SeedSequence(seed).generate_state(3)[2])  # than the one that chose the rows
+            parts.append((rest, replace(run, seed=another).draw(sampler.then, rest, values)))
+        draws = merged(sampler, parts, tried)
+    draws = replace(draws, seconds=time.perf_counter() - began)
     if findings := diagnose(draws, max_rows=_ROWS_CHECKED):
         problems = "; ".join(finding.message for finding in findings)
         warnings.warn(f"{type(sampler).__name__}: {problems}.", SamplingWarning, stacklevel=2)
     return draws
+
+
+@dataclass
+class _Run:
+    """One call of `sample_conditional`: everything but the method and the rows."""
+
+    model: models.LatentVariableModel
+    evidence: Evidence
+    num_samples: int
+    seed: int
+    start: ArrayLike | None
+    progress: bool
+    max_memory: float
+    model_range: np.ndarray
+
+    def draw(self, sampler: Sampler, rows: np.ndarray, values: np.ndarray) -> ConditionalDraws:
+        """Draw completions of ``rows`` by one method, into ``values`` (n, s, d)."""
+        evidence, num_rows = self.evidence, len(self.evidence.values)
+        filled, plan = sampler.plan(self.num_samples, self.model.latent_dim)
+        _check_run(plan, values.shape[-1], self.model.latent_dim)
+        begin = None
+        if self.start is not None:
+            if not sampler.accepts_start:
+                raise ValueError(f"{type(sampler).__name__} starts from the prior: leave start out")
+            begin = _checked_start(self.start, num_rows, plan.num_chains * plan.num_encoders, evidence)
+            begin = begin[rows] if len(begin) > 1 else begin
+        acceptance, arrived = np.full(num_rows, np.nan), np.ones(num_rows, bool)
+        chains = log_weights = None
+        calls = (0, 0)
+        if len(rows):
+            result = loop.run(
+                self.model, sampler, self.num_samples, evidence, rows, self.seed, begin, self.progress, self.max_memory
+            )
+            values[rows] = np.where(evidence.observed[rows, None], evidence.values[rows, None], result.draws)
+            acceptance[rows], arrived[rows] = result.acceptance, result.arrived
+            if result.chains is not None:
+                known = np.clip(evidence.values, -1e38, 1e38).astype(np.float32)[:, None, None]
+                chains = known.repeat(result.chains.shape[1], 1).repeat(result.chains.shape[2], 2)
+                chains[rows] = result.chains
+            if result.log_weights is not None:
+                log_weights = np.full((num_rows, result.log_weights.shape[1]), np.nan, np.float32)
+                log_weights[rows] = result.log_weights
+            calls = result.encoder_calls, result.decoder_calls
+        return ConditionalDraws(
+            values[0] if evidence.single else values,
+            evidence,
+            filled,
+            acceptance,
+            *calls,
+            chains,
+            log_weights,
+            arrived,
+            self.model_range,
+            0.0,
+            self.model.likelihood,
+        )
+
+
+def _sound(tried: ConditionalDraws, rows: np.ndarray) -> np.ndarray:
+    """Say whose weights (n,) leave as much as was asked for, in every part of the posterior."""
+    num_samples = tried.values.shape[-2]
+    enough = tried.importance_ess[rows] >= num_samples
+    # A small mode that few proposals have met hardly shows in the effective size of all of them, but
+    # each of these few is drawn again and again.
+    enough &= num_samples * tried._repeated_share()[rows] <= _MOST_REPEATS
+    enough[enough] = tried._pareto_k(rows[enough]) <= 0.7
+    return enough
+
+
+def _has_fisher(model, evidence) -> bool:
+    """Say whether the model's likelihood knows its Fisher information."""
+    parameters = model.decode(tf.zeros((1, model.latent_dim)))
+    try:
+        model.likelihood.fisher_root(parameters, parameters, tf.zeros((1, evidence.values.shape[1])))
+    except NotImplementedError:
+        return False
+    return True
 
 
 def conditional_sampler(
@@ -158,7 +219,7 @@ def conditional_sampler(
     condition_values: Sequence[Any],
     num_samples: int,
     seed: int | None = None,
-    method: str | Sampler = "one_pass",
+    method: str | Sampler | Auto = "one_pass",
     progress: bool = True,
 ) -> np.ndarray:
     """Sample by the origin note's function under its own name: its one pass, or any other method.
@@ -178,7 +239,7 @@ def conditional_sampler(
         One value per conditioned column.
     num_samples : int
     seed : int, optional
-    method : str or Sampler
+    method : str, Sampler or Auto
     progress : bool
         Show a bar when the run takes longer than two seconds.
 
@@ -203,16 +264,19 @@ def conditional_sampler(
     if len(set(fixed)) < len(fixed):
         raise ValueError("a column stands twice in conditioned_variables")
     sampler = as_sampler(method)
-    _, plan = sampler.plan(num_samples)
     data = check_evidence(data, num_features, model.likelihood, names).values
-    rows = np.random.default_rng(seed).integers(len(data), size=plan.num_chains * plan.num_encoders)
+    start = None
+    if isinstance(sampler, Sampler) and sampler.accepts_start:
+        _, plan = sampler.plan(num_samples, model.latent_dim)
+        rows = np.random.default_rng(seed).integers(len(data), size=plan.num_chains * plan.num_encoders)
+        start = data[rows] if len(rows) else None
     draws = sample_conditional(
         model,
         dict(zip(fixed, condition_values, strict=True)),
         num_samples,
         sampler,
         seed=seed,
-        start=data[rows] if len(rows) and sampler.accepts_start else None,
+        start=start,
         progress=progress,
     )
     return draws.values[:, columns]
@@ -229,14 +293,18 @@ def _configured(sampler, **settings):
     return replace(sampler, **given)
 
 
-def _check_size(plan: Plan, num_rows, num_samples, num_features, latent_dim):
-    """Refuse what no memory holds, before anything is computed."""
+def _check_result(num_rows, num_samples, num_features):
+    """Refuse draws that no memory holds, before anything is computed."""
     size = num_rows * num_samples * num_features * 8
     if size > _MAX_RESULT_BYTES:
         raise ValueError(
             f"num_samples={num_samples} for {num_rows} rows of {num_features} columns would fill "
             f"{size / 2**30:.3g} GiB: ask for fewer draws or rows"
         )
+
+
+def _check_run(plan: Plan, num_features, latent_dim):
+    """Refuse a run whose kept states no memory holds."""
     particles = plan.num_encoders + plan.num_prior
     kept = plan.num_chains * plan.num_kept * max(particles * (latent_dim + 1), num_features) * 4
     if max(plan.num_chains, plan.num_steps) >= 2**31 or kept > _MAX_RESULT_BYTES:

@@ -183,7 +183,7 @@ class Sampler(ABC):
         return replace(self, **dict.fromkeys(self.run_settings()))
 
     @abstractmethod
-    def plan(self, num_samples: int) -> tuple[Sampler, Plan]:
+    def plan(self, num_samples: int, latent_dim: int = 2) -> tuple[Sampler, Plan]:
         """Fill in the defaults for ``num_samples`` draws of each row, and plan the run."""
 
     @abstractmethod
@@ -228,7 +228,7 @@ class Chain(Sampler):
     default_thin: ClassVar[int] = 50
     draws_per_chain: ClassVar[int] = 10
 
-    def plan(self, num_samples):
+    def plan(self, num_samples, latent_dim=2):
         per_chain, thin = self.draws_per_chain, self.thin
         warmup = self.default_warmup if self.warmup is None else self.warmup
         several = num_samples if per_chain == 1 else max(4, in_sixteens(math.ceil(num_samples / per_chain)))
@@ -296,7 +296,7 @@ class Weighted(Sampler):
     def num_particles(self) -> int:
         """Particles P of one chain and step."""
 
-    def plan(self, num_samples):
+    def plan(self, num_samples, latent_dim=2):
         steps = self.num_steps or self.default_steps
         wanted = max(self.oversampling * num_samples, self.min_proposals)
         chains = self.num_chains or math.ceil(wanted / (steps * self.num_particles))
@@ -310,12 +310,16 @@ class Weighted(Sampler):
 
 @dataclass(frozen=True)
 class Population(Sampler):
-    """Samplers whose chains are the members ``z`` (n, C, l) of one population, completed at the end.
+    """Samplers whose ``particles`` are the members of populations: pooled by weight, completed at the end.
+
+    The members ``z`` (n, C, l) belong to ``num_populations`` independent populations of equal size, one
+    after the other; the ``log_weight`` (n, C) of a member is its population's estimate of log p(x_o), or
+    zero.
 
     Parameters
     ----------
     num_chains : int, optional
-        Members of the population. By default one for each draw, at least 200, a multiple of 16.
+        Members in all. By default one for each draw, at least 200, a multiple of 16.
     warmup, thin : int, optional
         Steps after the arrival at the posterior, and steps between two populations that are kept.
     """
@@ -325,11 +329,12 @@ class Population(Sampler):
 
     coupled: ClassVar[bool] = True
     accepts_start: ClassVar[bool] = False
-    keeps: ClassVar[str] = "z"
+    keeps: ClassVar[str] = "particles"
     default_warmup: ClassVar[int] = 4
     min_chains: ClassVar[int] = 200  # fewer members say too little about the shape of the target
+    num_populations: ClassVar[int] = 1
 
-    def plan(self, num_samples):
+    def plan(self, num_samples, latent_dim=2):
         chains = self.num_chains or in_sixteens(max(num_samples, self.min_chains))
         warmup = self.default_warmup if self.warmup is None else self.warmup
         sampler = replace(self, num_chains=chains, warmup=warmup, thin=self.thin or 1)
@@ -393,26 +398,30 @@ def take(tree, index):
     return tf.nest.map_structure(lambda a: tf.gather(a, index, axis=1, batch_dims=1), tree)
 
 
+def comb(log_weight, num_samples, seed):
+    """Draw indices (n, ..., k) in proportion to exp(log_weight) (n, ..., m) by systematic resampling, sorted."""
+    place = seed.uniform(tf.concat([tf.shape(log_weight)[1:-1], [1]], 0), "float64")
+    teeth = (tf.cast(tf.range(num_samples), "float64") + place) / tf.cast(num_samples, "float64")
+    return _at(log_weight, teeth)
+
+
 def resample(log_weight, num_samples, seed, systematic=False):
     """Draw indices (n, ..., k) in proportion to exp(log_weight) (n, ..., m).
 
     By multinomial resampling, or systematic resampling, which keeps a rare mode when k is small.
     """
+    of_place, of_order = seed.split()
+    size = tf.concat([tf.shape(log_weight)[1:-1], [num_samples]], 0)
+    if not systematic:
+        return _at(log_weight, of_place.uniform(size, "float64"))
+    # The comb returns them sorted, and its ends over-represent what is rare: whoever reads the
+    # first of them, or every tenth, must meet each with the same probability.
+    order = tf.argsort(of_order.uniform(size), axis=-1)
+    return tf.gather(comb(log_weight, num_samples, of_place), order, batch_dims=len(log_weight.shape) - 1)
+
+
+def _at(log_weight, quantile):
     weight = tf.exp(tf.cast(log_weight - tf.reduce_max(log_weight, -1, keepdims=True), "float64"))
     cumulative = tf.cumsum(weight, axis=-1)
-    of_place, of_order = seed.split()
-    groups = tf.shape(log_weight)[1:-1]
-    if systematic:
-        comb = tf.cast(tf.range(num_samples), "float64")
-        place = of_place.uniform(tf.concat([groups, [1]], 0), "float64")
-        uniform = (comb + place) / tf.cast(num_samples, "float64")
-    else:
-        uniform = of_place.uniform(tf.concat([groups, [num_samples]], 0), "float64")
-    index = tf.searchsorted(cumulative, uniform * cumulative[..., -1:], side="right")
-    index = tf.minimum(index, tf.shape(weight)[-1] - 1)
-    if systematic:
-        # The comb returns them sorted, and its ends over-represent what is rare: whoever reads the
-        # first of them, or every tenth, must meet each with the same probability.
-        order = tf.argsort(of_order.uniform(tf.concat([groups, [num_samples]], 0)), axis=-1)
-        index = tf.gather(index, order, batch_dims=len(log_weight.shape) - 1)
-    return index
+    index = tf.searchsorted(cumulative, quantile * cumulative[..., -1:], side="right")
+    return tf.minimum(index, tf.shape(weight)[-1] - 1)

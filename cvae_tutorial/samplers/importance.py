@@ -97,8 +97,8 @@ class Importance(Weighted):
     def num_particles(self):
         return self.num_encoders + self.num_prior
 
-    def plan(self, num_samples):
-        sampler, plan = super().plan(num_samples)
+    def plan(self, num_samples, latent_dim=2):
+        sampler, plan = super().plan(num_samples, latent_dim)
         return sampler, plan._replace(num_encoders=self.num_encoders, num_prior=self.num_prior)
 
     class State(NamedTuple):

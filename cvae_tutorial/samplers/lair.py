@@ -60,14 +60,14 @@ class LAIR(Weighted):
         ):
             raise ValueError(f"group_size must divide num_proposals={self.num_proposals}, got {self.group_size}")
 
-    def plan(self, num_samples):
+    def plan(self, num_samples, latent_dim=2):
         proposals, prior = self.num_proposals, self.num_prior
         if proposals is None:
             tens = math.ceil(self.oversampling * num_samples / (20 * (self.num_steps or self.default_steps)))
             proposals = 10 * min(max(tens, 1), 20)
         if prior is None:
             prior = self.group_size or proposals
-        sampler, plan = Weighted.plan(replace(self, num_proposals=proposals, num_prior=prior), num_samples)
+        sampler, plan = Weighted.plan(replace(self, num_proposals=proposals, num_prior=prior), num_samples, latent_dim)
         return sampler, plan._replace(num_encoders=proposals, num_prior=sampler.num_particles - proposals)
 
     def kernel(self):

@@ -59,8 +59,8 @@ class MetropolisWithinGibbs(Chain):
 
     pseudo_gibbs_steps: int | None = None
 
-    def plan(self, num_samples):
-        sampler, plan = super().plan(num_samples)
+    def plan(self, num_samples, latent_dim=2):
+        sampler, plan = super().plan(num_samples, latent_dim)
         free = min(20, plan.warmup) if self.pseudo_gibbs_steps is None else self.pseudo_gibbs_steps
         if free > plan.warmup:  # no biased step may be kept
             raise ValueError(

@@ -1,0 +1,40 @@
+"""The default: the cheapest method whose own diagnostics pass, row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .base import Population, Sampler, Weighted
+from .laplace import Laplace
+from .tempered_smc import TemperedSMC
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Try a cheap weighted method on every row; rows whose weights say no go to a thorough one.
+
+    A row goes on if its Pareto-k is above 0.7, if its effective sample size is below the number of
+    draws asked for, or if more than five draws fall on latents that are drawn more than twice, which
+    is how a small mode shows that only the prior's proposals have met. It is judged by its own weights alone, so that its draws do not depend on the
+    other rows. What was tried on it is forgotten, but for its cost.
+
+    Parameters
+    ----------
+    first : Weighted
+        The cheap method.
+    then : Sampler
+        The thorough one, such as tempered SMC, which says itself whether its populations agree.
+
+    References
+    ----------
+    Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling: when weights fail.
+    """
+
+    first: Weighted = field(default_factory=Laplace)
+    then: Sampler = field(default_factory=TemperedSMC)
+
+    def __post_init__(self):
+        if not isinstance(self.first, Weighted):
+            raise TypeError(f"first must be a weighted method, which can judge itself, got {self.first!r}")
+        if not isinstance(self.then, Population | Weighted):
+            raise TypeError(f"then must be a population or a weighted method, got {self.then!r}")
