@@ -33,7 +33,8 @@ class Finding(NamedTuple):
     Attributes
     ----------
     kind : str
-        ``"far"``, ``"not_arrived"``, ``"stuck"``, ``"populations"``, ``"weights"``, ``"not_mixed"``, ``"one_pass"`` or ``"biased"``.
+        ``"far"``, ``"not_arrived"``, ``"stuck"``, ``"populations"``, ``"weights"``, ``"not_mixed"``,
+        ``"one_pass"`` or ``"biased"``.
     rows : tuple of int
         The rows of the table that it concerns.
     message : str
@@ -142,7 +143,7 @@ class ConditionalDraws:
         """Effective size (sum w)² / sum w² of the weighted pool, per row (n,); NaN for chains."""
         if self.parts:
             return self._of_parts("importance_ess")
-        if self.log_weights is None:
+        if self.log_weights is None or self.chains is not None:
             return np.full(len(self._rows), np.nan)
         weights = np.exp(self.log_weights - self.log_weights.max(axis=1, keepdims=True), dtype=float)
         return weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
@@ -190,7 +191,7 @@ class ConditionalDraws:
     def _spread(self):
         """`population_ess`, and how likely so much scatter is among independent draws (n, d)."""
         ess = np.full(self._rows[:, 0].shape, np.nan)
-        if self.chains is None or not self.method.coupled or self.chains.shape[1] < 2:
+        if self.chains is None or self.log_weights is None or self.chains.shape[1] < 2:
             return ess, ess
         from scipy.stats import chi2
 
@@ -218,20 +219,21 @@ class ConditionalDraws:
             return np.full((2, len(self._rows)), np.nan)
         best = self.log_weights.max(axis=1, keepdims=True)
         weights = np.exp(self.log_weights - best, dtype=float)
-        if self.method.coupled:  # one estimate for each population, held by its members
-            weights = weights[:, :: max(1, weights.shape[1] // self.method.num_populations)]
+        if self.chains is not None:  # one estimate for each population, held by its members
+            weights = weights[:, :: weights.shape[1] // self.chains.shape[1]]
         mean, count = weights.mean(axis=1), weights.shape[1]
         error = weights.std(axis=1, ddof=1) / (mean * np.sqrt(count)) if count > 1 else np.full(len(mean), np.nan)
         return best[:, 0] + np.log(mean), error
 
     def _repeated_share(self):
         """Share of the weights on particles that are drawn more than twice on average (n,)."""
+        assert self.log_weights is not None
         weights = np.exp(self.log_weights - self.log_weights.max(axis=1, keepdims=True), dtype=float)
         weights /= weights.sum(axis=1, keepdims=True)
         return np.where(weights > 2.0 / self.values.shape[-2], weights, 0.0).sum(axis=1)
 
     def _pareto_k(self, rows):
-        if self.log_weights is None:
+        if self.log_weights is None or self.chains is not None:
             return np.full(len(rows), np.nan)
         return np.array([pareto_k(self.log_weights[row].astype(float)) for row in rows])
 
@@ -258,7 +260,8 @@ class ConditionalDraws:
         pandas.DataFrame
             mean, sd, 5%, 50% and 95% quantiles (not for categories); ``acceptance``; ``r_hat``
             (rank-normalised, split) and ``ess_bulk`` of chains; ``importance_ess`` and ``pareto_k``
-            of weighted methods; ``population_ess`` of populations; the row's ``method``. ``attrs`` holds method, encoder and decoder calls, and seconds.
+            of weighted methods; ``population_ess`` of populations; the row's ``method``.
+            ``attrs`` holds method, encoder and decoder calls, and seconds.
         """
         import pandas as pd
 
@@ -395,7 +398,7 @@ def diagnose(draws: ConditionalDraws, max_rows: int | None = None) -> list[Findi
 
 
 def _findings(draws, open_rows, max_rows):
-    """Findings on these rows, which have holes and were drawn by one method."""
+    """Say what is wrong with these rows, which have holes and were drawn by one method."""
     if not len(open_rows):
         return []
     rows = open_rows[:: max(1, len(open_rows) // (max_rows or len(open_rows)))]
@@ -427,13 +430,14 @@ def _findings(draws, open_rows, max_rows):
             ),
         )
     acceptance = draws.acceptance[rows]
-    if draws.method.coupled and (low := np.nanmin(acceptance, initial=1.0)) < 0.02:
+    populations = draws.chains is not None and draws.log_weights is not None
+    if populations and (low := np.nanmin(acceptance, initial=1.0)) < 0.02:
         find(
             "stuck",
             rows[acceptance < 0.02],
             (f"hardly any move is accepted ({low:.1%}): draws repeat few latents. Raise num_chains or num_moves"),
         )
-    if draws.method.coupled:
+    if populations:
         num_samples, missing = draws.values.shape[-2], ~draws.evidence.observed[rows]
         ess, chance = (a[rows] for a in draws._spread())
         # One in a thousand rows of independent draws scatters so much that it is flagged.

@@ -566,7 +566,9 @@ class Columns(Likelihood):
 
     def fisher_root(self, parameters: Parameters, tangents: Parameters, x: tf.Tensor) -> tf.Tensor:
         parts = zip(parameters, tangents, self._groups, strict=True)
-        roots = [kind.fisher_root(own, its, tf.gather(x, columns, axis=-1)) for own, its, (kind, columns) in parts]
+        roots: list[Any] = [
+            kind.fisher_root(own, its, tf.gather(x, columns, axis=-1)) for own, its, (kind, columns) in parts
+        ]
         width = max(root.shape[-1] for root in roots)
         roots = [tf.pad(root, [[0, 0]] * (len(root.shape) - 1) + [[0, width - root.shape[-1]]]) for root in roots]
         return tf.gather(tf.concat(roots, axis=-2), self._order, axis=-2)

@@ -284,7 +284,7 @@ class Compiled:
         """Resample once from everything, decode once."""
         of_index, of_x = self._given(table, seed)[1].split()
         # In the order of the widest latent, systematic resampling takes from every part of it what is its due.
-        weight = tf.nn.softmax(log_weight)[..., None]
+        weight = tf.expand_dims(tf.nn.softmax(log_weight), -1)
         centre = tf.reduce_sum(weight * z, 1, keepdims=True)
         widest = tf.argmax(tf.reduce_sum(weight * tf.square(z - centre), 1), -1)
         order = tf.argsort(tf.gather(z, widest, axis=2, batch_dims=1), axis=-1)
@@ -341,7 +341,7 @@ class Compiled:
         kept, acceptance, spent, arrived = zip(*pieces, strict=True)
         kept = tf.nest.map_structure(lambda *parts: np.concatenate(parts, axis=2), *kept)
         acceptance = np.concatenate(acceptance, axis=1).mean(axis=1)
-        chains = log_weights = None
+        z = chains = log_weights = None
         num_decoded = -(-num_samples // AT_ONCE) * AT_ONCE
         if isinstance(self.kernel, Weighted | Population):
             # Pool steps, chains and particles: (t, n, C, P, ...) to (n, t C P, ...)
@@ -357,7 +357,7 @@ class Compiled:
             flat = np.swapaxes(chains[:, :, late], 1, 2).reshape(len(chains), each * count, -1)
             pick = np.linspace(0, each * count, num_samples, endpoint=False).astype(int)
             draws, num_decoded = flat[:, pick], 0
-        if isinstance(self.kernel, Population):
+        if z is not None and isinstance(self.kernel, Population):
             # The members are completed, too: how far populations differ is judged by the columns.
             shape = len(z), len(kept.z), self.kernel.num_populations, -1, draws.shape[-1]
             chains = self.call("complete", table, (seed[0], seed[1] + 1), z).numpy().reshape(shape)

@@ -93,7 +93,7 @@ def test_what_is_no_sampler_is_refused(method):
         draw(method)
 
 
-@pytest.mark.parametrize("kind, field", [(Chain, "x"), (Weighted, "particles"), (Population, "z")])
+@pytest.mark.parametrize("kind, field", [(Chain, "x"), (Weighted, "particles"), (Population, "particles")])
 def test_a_state_without_what_its_kind_keeps_is_refused(kind, field):
     class Empty(NamedTuple):
         other: Any

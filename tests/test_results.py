@@ -179,7 +179,7 @@ def test_a_value_in_the_tail_is_not_called_far(model):
         ({"max_memory": 0}, ValueError, "max_memory"),
         ({"num_chains": 0}, ValueError, "num_chains"),
         ({"method": "lair", "warmup": 5}, ValueError, "warmup and thin are for chains"),
-        ({"num_steps": 5}, ValueError, "num_steps is for weighted"),
+        ({"num_steps": 5}, ValueError, "num_steps is a setting of one method: name it"),
         ({"start": np.zeros((1, 200, 2))}, ValueError, "starts from the prior"),
         ({"method": "pseudo_gibbs", "num_steps": 5}, ValueError, "num_steps is for weighted"),
         ({"method": "pseudo_gibbs", "warmup": -1}, ValueError, "warmup"),

@@ -25,6 +25,7 @@ from cvae_tutorial.likelihoods import Bernoulli, Normal
 from cvae_tutorial.samplers import (
     LAIR,
     AdaptiveCollapsed,
+    Auto,
     Importance,
     MetropolisWithinGibbs,
     PseudoGibbs,
@@ -260,6 +261,7 @@ EXACT = {
     "adaptive_collapsed": AdaptiveCollapsed(),
     "lair": LAIR(),
     "tempered_smc": TemperedSMC(),
+    "auto": Auto(),
 }
 
 
@@ -584,11 +586,11 @@ def test_power_tempering_without_prior_in_the_moves(monkeypatch):
 
 def test_power_tempering_without_resampling(monkeypatch):
     monkeypatch.setattr(
-        tempered_module,
-        "resample",
-        lambda log_weight, n, seed, systematic: tf.zeros_like(log_weight, "int32") + tf.range(n),
+        TemperedSMC,
+        "ancestors",
+        lambda self, log_weight, seed: tf.zeros_like(log_weight, "int32") + tf.range(tf.shape(log_weight)[-1]),
     )
-    rejected(variant(TemperedSMC, num_moves=1), "two_ridges", num_chains=1_000)
+    rejected(variant(TemperedSMC, num_moves=2), "two_ridges", num_chains=1_000)
 
 
 def test_power_tempering_stopped_early():
@@ -603,10 +605,12 @@ def test_power_tempering_stopped_early():
 
 
 def test_power_one_stream_of_noise_for_all_moves(monkeypatch):
-    """Moves that repeat their random numbers from step to step: right for one move, wrong for ten."""
-    normal = RowSeed.normal
-    monkeypatch.setattr(RowSeed, "normal", lambda self, shape: normal(self._replace(pair=tf.constant([1, 2])), shape))
-    rejected(variant(TemperedSMC), "linear")
+    """Moves that choose and test by the same numbers in every step."""
+    uniform, same = RowSeed.uniform, tf.constant([1, 2])
+    monkeypatch.setattr(
+        RowSeed, "uniform", lambda self, shape, dtype="float32": uniform(self._replace(pair=same), shape, dtype)
+    )
+    rejected(variant(TemperedSMC), "two_ridges")
 
 
 def test_power_encoder_of_another_completion(monkeypatch):

@@ -318,12 +318,15 @@ class Population(Sampler):
 
     Parameters
     ----------
+    num_populations : int
+        Independent populations.
     num_chains : int, optional
         Members in all. By default one for each draw, at least 200, a multiple of 16.
     warmup, thin : int, optional
         Steps after the arrival at the posterior, and steps between two populations that are kept.
     """
 
+    num_populations: int = field(default=1, kw_only=True)
     warmup: int | None = field(default=None, kw_only=True)
     thin: int | None = field(default=None, kw_only=True)
 
@@ -332,7 +335,6 @@ class Population(Sampler):
     keeps: ClassVar[str] = "particles"
     default_warmup: ClassVar[int] = 4
     min_chains: ClassVar[int] = 200  # fewer members say too little about the shape of the target
-    num_populations: ClassVar[int] = 1
 
     def plan(self, num_samples, latent_dim=2):
         chains = self.num_chains or in_sixteens(max(num_samples, self.min_chains))

@@ -29,7 +29,8 @@ class Laplace(Weighted):
     Parameters
     ----------
     num_starts : int
-        Starts for each row.
+        Starts for each row. Where two modes share the prior evenly, all climbs miss one of them with
+        probability 2 / 2^(num_starts), and in many dimensions the prior's proposals do not meet it either.
     inflation : float
         Factor on the covariances, at least 1.
     prior_share : float
@@ -45,7 +46,7 @@ class Laplace(Weighted):
     Hesterberg (1995), Weighted average importance sampling and defensive mixture distributions.
     """
 
-    num_starts: int = 4
+    num_starts: int = 12
     inflation: float = 1.3
     prior_share: float = 0.1
     num_iterations: int = 20
@@ -53,7 +54,10 @@ class Laplace(Weighted):
 
     min_proposals = 400
     accepts_start = False
-    num_particles = 100
+
+    @property
+    def num_particles(self):
+        return 100
 
     def __post_init__(self):
         super().__post_init__()
@@ -69,6 +73,7 @@ class Laplace(Weighted):
     class State(NamedTuple):
         particles: Any  # weighted draws of the last step, (n, C, 100)
         mixture: Any  # the normals at the ends of the climbs, K of each row
+        climbs: Any  # rows that the climbs sent through the decoder, counted with the first step
 
     def init(self, target, plan, seed, start=None):
         of_encoders, of_prior = seed.split()
@@ -78,10 +83,10 @@ class Laplace(Weighted):
             z = tf.concat([target.encode(target.guess(num_encoders, of_encoders))[0], z], 1)
         z = tf.ensure_shape(z, (None, self.num_starts, target.latent_dim))
         empty = tf.zeros(tf.stack([tf.shape(z)[0], plan.num_chains]))
-        return self.State(no_particles(empty, self.num_particles, target.latent_dim), self.climb(target, z))
+        return self.State(no_particles(empty, self.num_particles, target.latent_dim), *self.climb(target, z))
 
     def climb(self, target, z):
-        """Fit a normal distribution to the mode above each of the starts ``z`` (n, K, l)."""
+        """Fit a normal distribution to the mode above each of the starts ``z`` (n, K, l); count the decoder's calls."""
         # 1. Fisher scoring, damped where a step has led down. A climb that has arrived waits for the others.
         none = tf.zeros_like(z[..., 0])
         first = (z, none + 1.0, none > 0.0, *slope(target, z))
@@ -98,7 +103,7 @@ class Laplace(Weighted):
             new = (best[0], damping, arrived | flat, *best[1:])
             return number + 1, *shaped_like(new, first)
 
-        _, z, _, _, gamma, gradient, precision = tf.while_loop(
+        number, z, _, _, gamma, gradient, precision = tf.while_loop(
             lambda number, z, damping, arrived, *_: (number < self.num_iterations) & ~tf.reduce_all(arrived),
             ascend,
             (0, *first),
@@ -106,23 +111,21 @@ class Laplace(Weighted):
         # 2. One undamped step: it is exact where the decoder is linear.
         last = z + solve(precision, gradient)
         gamma_last, _, precision_last = slope(target, last)
-        z, gamma, precision = select(
-            gamma_last >= gamma, (last, gamma_last, precision_last), (z, gamma, precision)
-        )
+        z, gamma, precision = select(gamma_last >= gamma, (last, gamma_last, precision_last), (z, gamma, precision))
         # 3. Each mode weighs as much as its normal distribution holds.
         white = tf.linalg.matrix_transpose(tf.linalg.cholesky(precision / self.inflation))
         root = tf.linalg.matrix_transpose(inverse_of(tf.linalg.matrix_transpose(white)))
         mass = gamma - tf.reduce_sum(tf.math.log(tf.linalg.diag_part(white)), -1)
-        return Mixture(tf.nn.log_softmax(mass), z, root, white)
+        calls = (number + 2) * self.num_starts * (target.latent_dim + 1)
+        return Mixture(tf.nn.log_softmax(mass), z, root, white), calls
 
     def step(self, target, state, seed):
         z, log_proposal = propose(state.mixture, tf.shape(state.particles.log_weight), self.prior_share, seed)
         gamma = target.log_gamma(z, target.decode(z))
         shape = tf.shape(state.particles.z)
         particles = Particles(tf.reshape(z, shape), tf.reshape(gamma - log_proposal, shape[:3]))
-        # A climb decodes l points beside its own; it is over before the first step, and counted with it.
-        climbs = self.num_starts * (self.num_iterations + 2) * (target.latent_dim + 1)
-        return state._replace(particles=particles), Info(untested(z[:, :1]), 0, count(z) + climbs)
+        info = Info(untested(z[:, :1]), 0, count(z) + state.climbs)
+        return self.State(particles, state.mixture, tf.zeros_like(state.climbs)), info
 
     def memory(self, target, plan):
         climbs = self.num_starts * target.latent_dim * 2.0 * (target.width + 6 * target.num_features)
@@ -172,7 +175,7 @@ def slope(target, z):
 
 
 def solve(precision, gradient):
-    """The step ``precision``⁻¹ ``gradient`` (n, K, l), no longer than a few prior standard deviations."""
+    """Solve for the step ``precision``⁻¹ ``gradient`` (n, K, l), no longer than a few prior standard deviations."""
     step = tf.linalg.cholesky_solve(tf.linalg.cholesky(precision), gradient[..., None])[..., 0]
     size = tf.norm(step, axis=-1, keepdims=True)
     return step * tf.minimum(1.0, 5.0 * math.sqrt(gradient.shape[-1]) / tf.maximum(size, 1e-9))

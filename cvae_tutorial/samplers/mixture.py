@@ -49,9 +49,10 @@ class Mixture(NamedTuple):
         return tf.matmul(one, self.loc), tf.reduce_sum(tf.linalg.matrix_transpose(one)[..., None] * deviation, -3)
 
 
-def fit_mixture(z, num_components, seed, num_steps=8):
-    """Fit a mixture to members ``z`` (n, ..., m, l), group by group, by the EM algorithm.
+def fit_mixture(z, uniform, num_steps=8):
+    """Fit a mixture to members ``z`` (..., m, l), group by group, by the EM algorithm.
 
+    ``uniform`` (..., K), random numbers in [0, 1), choose the members at which the components begin.
     Covariances are shrunk to a small multiple of the group's own, so that a component of few members
     stays regular.
 
@@ -60,7 +61,7 @@ def fit_mixture(z, num_components, seed, num_steps=8):
     Dempster, Laird and Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm.
     Arthur and Vassilvitskii (2007), k-means++, for where it begins.
     """
-    dim, shape = z.shape[-1], tf.shape(z)
+    dim, shape, num_components = z.shape[-1], tf.shape(z), uniform.shape[-1]
     num = tf.cast(shape[-2], "float32")
     # 1. In units in which the group's covariance is the identity.
     centre = tf.reduce_mean(z, -2, keepdims=True)
@@ -68,8 +69,7 @@ def fit_mixture(z, num_components, seed, num_steps=8):
     inverse = inverse_of(root)
     y = tf.matmul(z - centre, inverse, transpose_b=True)
     # 2. Begin at members far from one another: each in proportion to its squared distance from the others.
-    uniform = seed.uniform(tf.concat([shape[1:-2], [num_components]], 0))
-    loc = tf.gather(y, _place(tf.ones_like(y[..., 0]), uniform[..., :1]), batch_dims=len(z.shape) - 2)
+    loc: Any = tf.gather(y, _place(tf.ones_like(y[..., 0]), uniform[..., :1]), batch_dims=len(z.shape) - 2)
     nearest = tf.reduce_sum(tf.square(y - loc), -1)
     for k in range(1, num_components):
         new = tf.gather(y, _place(nearest, uniform[..., k : k + 1]), batch_dims=len(z.shape) - 2)
@@ -81,8 +81,8 @@ def fit_mixture(z, num_components, seed, num_steps=8):
     mixture = Mixture(flat, loc, size**0.5 * unit, unit / size**0.5)
     # 3. Share the members out, then fit each component to its share.
     for _ in range(num_steps):
-        share = tf.nn.softmax(mixture.log_parts(y), axis=-2)  # (..., K, m)
-        total = tf.reduce_sum(share, -1) + 1e-9
+        share: Any = tf.nn.softmax(mixture.log_parts(y), axis=-2)  # (..., K, m)
+        total: Any = tf.reduce_sum(share, -1) + 1e-9
         loc = tf.matmul(share, y) / total[..., None]
         residual = y[..., None, :, :] - loc[..., None, :]  # (..., K, m, l)
         scatter = tf.matmul(share[..., None] * residual, residual, transpose_a=True)

@@ -18,7 +18,7 @@ from .base import (
     select,
     shaped_like,
 )
-from .mixture import fit_mixture
+from .mixture import Mixture, fit_mixture
 
 
 @dataclass(frozen=True)
@@ -116,20 +116,19 @@ class TemperedSMC(Population):
         # 1. Raise the temperature of each population; the mean weight estimates the ratio of the evidences.
         b = self.next_temperature(log_likelihood, state.temperature)
         log_weight = (b - state.temperature)[..., None] * log_likelihood
-        gain = tf.reduce_logsumexp(log_weight, -1, keepdims=True) - tf.math.log(tf.cast(size, "float32"))
-        log_evidence += gain
+        # (In double precision what rounds otherwise at the end of a tensor is no difference in single.)
+        mean = tf.reduce_logsumexp(tf.cast(log_weight, "float64"), -1) - tf.math.log(tf.cast(size, "float64"))
+        log_evidence += tf.cast(mean, "float32")[..., None]
         # 2. Resample the members in a random order. Copies stand side by side, so that the cut into
         #    two halves parts ancestors, not copies of one.
         index = self.ancestors(log_weight, of_ancestors)
         z, log_likelihood = (tf.gather(a, index, batch_dims=2) for a in (z, log_likelihood))
         half = tf.stack([num_rows, count, 2, size // 2])
-        z = tf.reshape(z, tf.concat([half, [dim]], 0))
+        z = tf.reshape(z, tf.stack([num_rows, count, 2, size // 2, dim]))
         log_likelihood = tf.reshape(log_likelihood, half)
         # 3. Fit a mixture to each half, and give it to the other.
-        mixture = tf.nest.map_structure(
-            lambda a: tf.reverse(a, [2]), fit_mixture(z, self.num_components, of_fit)
-        )
-        inverse = b[..., None, None]
+        mixture = self.cross_fit(z, of_fit)
+        inverse = tf.reshape(b, tf.stack([num_rows, count, 1, 1]))
 
         def move(number, members, log_width, acceptance, jumps):
             z, log_likelihood = members
@@ -137,7 +136,7 @@ class TemperedSMC(Population):
             # 4. By turns: walk by z' = z + width A_k e, or jump to z' = m_k + A_k e of a random component k.
             walks = number % 2 == 0
             centre, deviation = mixture.pick(of_component.uniform(half[1:]), of_noise.normal(tf.shape(z)[1:]))
-            width = tf.exp(log_width)[..., None, None, None]
+            width = tf.cast(tf.exp(tf.cast(log_width, "float64")), "float32")[..., None, None, None]
             z_new = tf.where(walks, z + width * deviation, centre + deviation)
             # 5. Accept by p(z') p(x_o | z')^b / [p(z) p(x_o | z)^b], times q(z) / q(z') for a jump.
             likelihood_new = self.log_likelihood(target, z_new)
@@ -177,6 +176,14 @@ class TemperedSMC(Population):
         order = tf.argsort(of_order.uniform(tf.shape(log_weight)[1:]), axis=-1)
         shuffled = tf.gather(log_weight, order, batch_dims=2)
         return tf.gather(order, comb(shuffled, tf.shape(log_weight)[-1], of_place), batch_dims=2)
+
+    def cross_fit(self, z, seed):
+        """Mixtures fitted to halves ``z`` (n, R, 2, N / 2, l), each in the place of the other."""
+        uniform = seed.uniform(tf.concat([tf.shape(z)[1:3], [self.num_components]], 0))
+        # Row by row: products of many matrices round by how many there are.
+        spec = [tf.TensorSpec((self.num_populations, 2, self.num_components, *[z.shape[-1]] * k)) for k in (0, 1, 2, 2)]
+        mixture = tf.map_fn(lambda row: fit_mixture(*row), (z, uniform), fn_output_signature=Mixture(*spec))
+        return tf.nest.map_structure(lambda a: tf.reverse(a, [2]), mixture)
 
     def log_likelihood(self, target, z):
         """Log p(x_o | z) (n, R, 2, N / 2), decoded as members of one population."""
