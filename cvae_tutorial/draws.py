@@ -13,7 +13,7 @@ import numpy as np
 from .evidence import Evidence, column_index, column_label
 from .loop import MAX_STEPS
 from .samplers.auto import Auto
-from .samplers.base import LEAST_STATES, Sampler
+from .samplers.base import LEAST_STATES, Sampler, Weighted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,10 +226,11 @@ class ConditionalDraws:
         return best[:, 0] + np.log(mean), error
 
     def _repeated_share(self):
-        """Share of the weights on particles that are drawn more than twice on average (n,)."""
-        assert self.log_weights is not None
+        """Share of the weights on prior proposals that are drawn more than twice on average (n,)."""
+        assert self.log_weights is not None and isinstance(self.method, Weighted)
         weights = np.exp(self.log_weights - self.log_weights.max(axis=1, keepdims=True), dtype=float)
         weights /= weights.sum(axis=1, keepdims=True)
+        weights = weights[:, weights.shape[1] - self.method.num_from_prior(weights.shape[1]) :]
         return np.where(weights > 2.0 / self.values.shape[-2], weights, 0.0).sum(axis=1)
 
     def _pareto_k(self, rows):

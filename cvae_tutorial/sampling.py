@@ -194,8 +194,8 @@ def _sound(tried: ConditionalDraws, rows: np.ndarray) -> np.ndarray:
     """Say whose weights (n,) leave as much as was asked for, in every part of the posterior."""
     num_samples = tried.values.shape[-2]
     enough = tried.importance_ess[rows] >= num_samples
-    # A small mode that few proposals have met hardly shows in the effective size of all of them, but
-    # each of these few is drawn again and again.
+    # A small mode that only a few of the prior's proposals have met hardly shows in the effective size
+    # of all of them, but each of these few is drawn again and again.
     enough &= num_samples * tried._repeated_share()[rows] <= _MOST_REPEATS
     enough[enough] = tried._pareto_k(rows[enough]) <= 0.7
     return enough

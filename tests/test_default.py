@@ -219,7 +219,7 @@ def test_each_row_goes_where_its_own_weights_send_it():
     draws = draw(vae, table, 1_000)
     assert draws.methods[1] == "TemperedSMC" and draws.methods[0] == "Laplace"
     by_laplace = draws.methods == "Laplace"
-    assert np.isfinite(draws.pareto_k[by_laplace & [1, 1, 0, 1, 1]]).all()
+    assert (draws.pareto_k[by_laplace & [True, True, False, True, True]] <= 0.7).all()
     assert np.isnan(draws.importance_ess[draws.methods == "TemperedSMC"]).all()
     assert np.isfinite(draws.log_evidence[[0, 1, 3, 4]]).all()
     alone = np.where(np.arange(5)[:, None] == 1, table, 0.0)

@@ -14,8 +14,8 @@ class Auto:
     """Try a cheap weighted method on every row; rows whose weights say no go to a thorough one.
 
     A row goes on if its Pareto-k is above 0.7, if its effective sample size is below the number of
-    draws asked for, or if more than five draws fall on latents that are drawn more than twice: so a
-    small mode shows that only the prior's proposals have met. It is judged by its own weights alone,
+    draws asked for, or if more than five draws fall on the prior's proposals that are drawn more than
+    twice: so a small mode shows that only these have met. It is judged by its own weights alone,
     so that its draws do not depend on the other rows. What was tried on it is forgotten, but for its cost.
 
     Parameters

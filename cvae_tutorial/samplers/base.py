@@ -296,6 +296,10 @@ class Weighted(Sampler):
     def num_particles(self) -> int:
         """Particles P of one chain and step."""
 
+    def num_from_prior(self, num_proposals: int) -> int:
+        """Return how many of a pool's proposals, its last ones, the prior has drawn: all, if that is not known."""
+        return num_proposals
+
     def plan(self, num_samples, latent_dim=2):
         steps = self.num_steps or self.default_steps
         wanted = max(self.oversampling * num_samples, self.min_proposals)

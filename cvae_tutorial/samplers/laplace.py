@@ -19,7 +19,7 @@ _STEP = 1e-2  # of the differences by which the decoder is differentiated, in pr
 class Laplace(Weighted):
     """Climb to the modes of p(z | x_o), propose from the normal distributions that fit there, weigh, resample.
 
-    From a few starts, half of them the encoder's at completions of the row and half from the prior,
+    From a few starts, half of them drawn from the encoder at completions of the row and half from the prior,
     damped Fisher scoring climbs log p(z) p(x_o | z). The precision at the end is I + Jᵀ F J, with the
     decoder's Jacobian J and the likelihood's Fisher information F of the observed columns. The
     proposal is the mixture of these normals, a little inflated, and of the prior, which bounds the
@@ -34,7 +34,7 @@ class Laplace(Weighted):
     inflation : float
         Factor on the covariances, at least 1.
     prior_share : float
-        Share of the proposals that come from the prior, in (0, 1), rounded to percent.
+        Share of the proposals that come from the prior, in (0, 1). They meet what no climb has found.
     num_iterations : int
         Steps of each climb, at the most.
     oversampling, num_chains, num_steps : int, optional
@@ -48,7 +48,7 @@ class Laplace(Weighted):
 
     num_starts: int = 12
     inflation: float = 1.3
-    prior_share: float = 0.1
+    prior_share: float = 0.25
     num_iterations: int = 20
     oversampling: int = 4
 
@@ -63,8 +63,11 @@ class Laplace(Weighted):
         super().__post_init__()
         if min(self.num_starts, self.num_iterations, self.oversampling) < 1 or not self.inflation >= 1.0:
             raise ValueError("num_starts, num_iterations, oversampling and inflation must be at least 1")
-        if not 1 <= round(100 * self.prior_share) <= 99:
+        if not 0.01 <= self.prior_share <= 0.99:
             raise ValueError(f"prior_share must be between .01 and .99, got {self.prior_share}")
+
+    def num_from_prior(self, num_proposals):
+        return round(self.prior_share * num_proposals)
 
     def plan(self, num_samples, latent_dim=2):
         sampler, plan = super().plan(num_samples, latent_dim)
@@ -78,9 +81,10 @@ class Laplace(Weighted):
     def init(self, target, plan, seed, start=None):
         of_encoders, of_prior = seed.split()
         num_encoders = self.num_starts // 2
-        z = of_prior.normal((self.num_starts - num_encoders, target.latent_dim))
+        z = of_prior.normal((self.num_starts, target.latent_dim))
         if num_encoders:
-            z = tf.concat([target.encode(target.guess(num_encoders, of_encoders))[0], z], 1)
+            loc, scale = target.encode(target.guess(num_encoders, of_encoders))
+            z = tf.concat([loc + scale * z[:, :num_encoders], z[:, num_encoders:]], 1)
         z = tf.ensure_shape(z, (None, self.num_starts, target.latent_dim))
         empty = tf.zeros(tf.stack([tf.shape(z)[0], plan.num_chains]))
         return self.State(no_particles(empty, self.num_particles, target.latent_dim), *self.climb(target, z))
