@@ -98,7 +98,7 @@ def run(
     work = blocks[0].stop * piece * plan.num_steps * floats
     segments = sizes(plan.num_kept, -(-plan.num_kept // int(np.clip(work / SEGMENT, 1, 20))))
     bar = Progress(len(blocks) * len(pieces) * len(segments), progress)
-    functions = compiled(model, sampler.kernel())
+    functions = compiled(model, filled.kernel())
     pair = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)
     parts = []
     for block in blocks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -28,8 +28,9 @@ class Laplace(Weighted):
 
     Parameters
     ----------
-    num_starts : int
-        Starts for each row. Where two modes share the prior evenly, all climbs miss one of them with
+    num_starts : int, optional
+        Starts for each row: by default 12, or 24 or 48 where these take no more than a quarter of the
+        decoder's calls. Where two modes share the prior evenly, all climbs miss one of them with
         probability 2 / 2^(num_starts), and in many dimensions the prior's proposals do not meet it either.
     inflation : float
         Factor on the covariances, at least 1.
@@ -46,7 +47,7 @@ class Laplace(Weighted):
     Hesterberg (1995), Weighted average importance sampling and defensive mixture distributions.
     """
 
-    num_starts: int = 12
+    num_starts: int | None = None
     inflation: float = 1.3
     prior_share: float = 0.25
     num_iterations: int = 20
@@ -61,7 +62,8 @@ class Laplace(Weighted):
 
     def __post_init__(self):
         super().__post_init__()
-        if min(self.num_starts, self.num_iterations, self.oversampling) < 1 or not self.inflation >= 1.0:
+        counts = (1 if self.num_starts is None else self.num_starts, self.num_iterations, self.oversampling)
+        if min(counts) < 1 or not self.inflation >= 1.0:
             raise ValueError("num_starts, num_iterations, oversampling and inflation must be at least 1")
         if not 0.01 <= self.prior_share <= 0.99:
             raise ValueError(f"prior_share must be between .01 and .99, got {self.prior_share}")
@@ -71,6 +73,10 @@ class Laplace(Weighted):
 
     def plan(self, num_samples, latent_dim=2):
         sampler, plan = super().plan(num_samples, latent_dim)
+        if self.num_starts is None:
+            climb = 10 * (latent_dim + 1)  # calls of one, roughly
+            paid = plan.num_chains * plan.num_steps * self.num_particles / (4 * climb)
+            sampler = replace(sampler, num_starts=48 if paid >= 48 else 24 if paid >= 24 else 12)
         return sampler, plan._replace(num_prior=self.num_particles - 1)
 
     class State(NamedTuple):
@@ -116,12 +122,13 @@ class Laplace(Weighted):
         last = z + solve(precision, gradient)
         gamma_last, _, precision_last = slope(target, last)
         z, gamma, precision = select(gamma_last >= gamma, (last, gamma_last, precision_last), (z, gamma, precision))
-        # 3. Each mode weighs as much as its normal distribution holds.
+        # 3. Each mode holds a mass, and gets proposals by the square root of it: so even a mode of 2 % gets
+        #    enough of them, and one that several climbs have found does not crowd out the others.
         white = tf.linalg.matrix_transpose(tf.linalg.cholesky(precision / self.inflation))
         root = tf.linalg.matrix_transpose(inverse_of(tf.linalg.matrix_transpose(white)))
         mass = gamma - tf.reduce_sum(tf.math.log(tf.linalg.diag_part(white)), -1)
         calls = (number + 2) * self.num_starts * (target.latent_dim + 1)
-        return Mixture(tf.nn.log_softmax(mass), z, root, white), calls
+        return Mixture(tf.nn.log_softmax(0.5 * mass), z, root, white), calls
 
     def step(self, target, state, seed):
         z, log_proposal = propose(state.mixture, tf.shape(state.particles.log_weight), self.prior_share, seed)
