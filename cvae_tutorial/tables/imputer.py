@@ -28,7 +28,7 @@ from ..draws import SamplingWarning
 from ..evidence import column_label, to_array
 from ..likelihoods import Categorical, Columns, Likelihood, Normal
 from ..model import VAE
-from ..samplers import METHODS, Sampler, as_sampler
+from ..samplers import METHODS, Auto, Sampler, as_sampler
 from ..sampling import sample_conditional
 
 _EPOCH = 50  # gradient steps between two looks at the held-out rows
@@ -84,8 +84,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     patience : int
         Stop after so many steps without a better bound, in whole epochs; the best weights are kept.
     method : str or method object
-        How to draw, as in `sample_conditional`. ``"lair"`` costs least for a few draws of many rows;
-        ``"tempered_smc"`` is the safer one where many columns pin down many latent dimensions.
+        How to draw, as in `sample_conditional`.
     keep_empty_features : bool
         A column without any observed value cannot be learned. False leaves it out of the result,
         True returns it as it came, holes included. Either way `fit` warns.
@@ -127,7 +126,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     learning_rate: float = 2e-3
     validation_fraction: float = 0.1
     patience: int = 300
-    method: str | Sampler = "lair"
+    method: str | Sampler | Auto = "auto"
     keep_empty_features: bool = False
     random_state: RandomState = None
     verbose: int = 0
