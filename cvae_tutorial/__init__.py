@@ -11,6 +11,7 @@ from . import _quiet as _quiet  # before TensorFlow
 from . import distances, exact, likelihoods, samplers
 from .draws import ConditionalDraws, Finding, SamplingWarning, diagnose
 from .evidence import Evidence
+from .guide import amortise
 from .likelihoods import Bernoulli, Categorical, Columns, Likelihood, Normal
 from .model import VAE, KLWarmup, LatentVariableModel, WrappedVAE, wrap
 from .recipes import FreshRows
@@ -36,6 +37,7 @@ __all__ = [
     "VAE",
     "VAEImputer",
     "WrappedVAE",
+    "amortise",
     "checkpoint_card",
     "conditional_sampler",
     "diagnose",

@@ -230,7 +230,7 @@ class ConditionalDraws:
         assert self.log_weights is not None and isinstance(self.method, Weighted)
         weights = np.exp(self.log_weights - self.log_weights.max(axis=1, keepdims=True), dtype=float)
         weights /= weights.sum(axis=1, keepdims=True)
-        weights = weights[:, weights.shape[1] - self.method.num_from_prior(weights.shape[1]) :]
+        weights = weights[:, self.method.from_prior(weights.shape[1])]
         return np.where(weights > 2.0 / self.values.shape[-2], weights, 0.0).sum(axis=1)
 
     def _pareto_k(self, rows):
@@ -469,7 +469,7 @@ def _findings(draws, open_rows, max_rows):
                 (
                     f"the importance weights have degenerated (Pareto-k {np.nanmax(k):.2f}, effective size "
                     f"{np.nanmin(size):.0f}): draws repeat few latents. Use "
-                    "method='tempered_smc', raise oversampling, or check that the evidence is plausible"
+                    "method='auto', raise oversampling, or check that the evidence is plausible"
                 ),
             )
     r_hat = np.nan_to_num(draws._of_chains("rhat", rows, 4), nan=1.0, posinf=np.inf).max(axis=1)
@@ -479,7 +479,7 @@ def _findings(draws, open_rows, max_rows):
             rows[r_hat > 1.1],
             (
                 f"the chains have not mixed (R-hat {r_hat.max():.2f}): they still show where they started. "
-                "Use method='tempered_smc', or raise warmup and thin"
+                "Use method='auto', or raise warmup and thin"
             ),
         )
     if not draws.method.exact:
@@ -489,7 +489,7 @@ def _findings(draws, open_rows, max_rows):
                 rows,
                 (
                     "one pass is not a sampler of the conditional: it returns decoder means of completions "
-                    "that were drawn without the evidence. Use method='tempered_smc'"
+                    "that were drawn without the evidence. Use method='auto'"
                 ),
             )
         elif (low := np.nanmin(acceptance)) < 0.9:
@@ -498,7 +498,7 @@ def _findings(draws, open_rows, max_rows):
                 rows[acceptance < 0.9],
                 (
                     f"a Metropolis test would reject {1 - low:.0%} of the moves, so the draws are biased: "
-                    "the encoder is not the posterior here. Use method='tempered_smc'"
+                    "the encoder is not the posterior here. Use method='auto'"
                 ),
             )
     return found

@@ -392,7 +392,7 @@ def test_twenty_latent_dimensions_are_too_many_for_the_others(method):
     assert errors_in_many_dimensions(method, 16, scattered=False) > 0.1
     model = factor_analysis()
     row = model.joint().sample(1, seed=[5, 16])[0, model.latent_dim :]
-    with pytest.warns(ct.SamplingWarning, match="tempered_smc"):
+    with pytest.warns(ct.SamplingWarning, match="auto"):
         ct.sample_conditional(model, {j: row[j] for j in range(16)}, 500, method, seed=0, progress=False)
 
 
@@ -438,7 +438,7 @@ def test_one_pass_against_the_mixture(truth):
 
 def test_metropolis_within_gibbs_is_stuck_and_says_so():
     case = make("two_ridges")
-    with pytest.warns(ct.SamplingWarning, match="not mixed.*tempered_smc"):
+    with pytest.warns(ct.SamplingWarning, match="not mixed.*auto"):
         draws = ct.sample_conditional(case.model, {0: 1.0}, 500, MetropolisWithinGibbs(), seed=0, progress=False)
     assert draws.summary()["r_hat"].max() > 1.1
     with pytest.raises(AssertionError, match="floors"):

@@ -3,6 +3,7 @@
 from .adaptive_collapsed import AdaptiveCollapsed
 from .auto import Auto
 from .base import Chain, Info, Particles, Plan, Population, Sampler, Target, Weighted
+from .guided import Guided
 from .importance import Importance
 from .lair import LAIR
 from .laplace import Laplace
@@ -53,6 +54,7 @@ __all__ = [
     "AdaptiveCollapsed",
     "Auto",
     "Chain",
+    "Guided",
     "Importance",
     "Info",
     "Laplace",

@@ -296,9 +296,9 @@ class Weighted(Sampler):
     def num_particles(self) -> int:
         """Particles P of one chain and step."""
 
-    def num_from_prior(self, num_proposals: int) -> int:
-        """Return how many of a pool's proposals, its last ones, the prior has drawn: all, if that is not known."""
-        return num_proposals
+    def from_prior(self, num_proposals: int) -> np.ndarray:
+        """Say which of a pool's proposals the prior has drawn, (num_proposals,): all, if that is not known."""
+        return np.ones(num_proposals, bool)
 
     def plan(self, num_samples, latent_dim=2):
         steps = self.num_steps or self.default_steps

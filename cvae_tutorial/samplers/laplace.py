@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
-from .base import Info, Particles, Weighted, count, log_prior, select, shaped_like, untested
-from .importance import no_particles
+from ..seeds import RowSeed
+from .base import Target, select, shaped_like
 from .mixture import Mixture, inverse_of
+from .proposal import FromMixture
 
 _STEP = 1e-2  # of the differences by which the decoder is differentiated, in prior standard deviations
 
 
 @dataclass(frozen=True)
-class Laplace(Weighted):
+class Laplace(FromMixture):
     """Climb to the modes of p(z | x_o), propose from the normal distributions that fit there, weigh, resample.
 
     From a few starts, half of them drawn from the encoder at completions of the row and half from the prior,
@@ -34,10 +35,10 @@ class Laplace(Weighted):
         probability 2 / 2^(num_starts), and in many dimensions the prior's proposals do not meet it either.
     inflation : float
         Factor on the covariances, at least 1.
-    prior_share : float
-        Share of the proposals that come from the prior, in (0, 1). They meet what no climb has found.
     num_iterations : int
         Steps of each climb, at the most.
+    prior_share : float
+        Share of the proposals that come from the prior, in (0, 1). They meet what no climb has found.
     oversampling, num_chains, num_steps : int, optional
         Of the run, see `Weighted`: 4 proposals for each draw, 400 at the least, in groups of 100.
 
@@ -49,27 +50,13 @@ class Laplace(Weighted):
 
     num_starts: int | None = None
     inflation: float = 1.3
-    prior_share: float = 0.25
     num_iterations: int = 20
-    oversampling: int = 4
-
-    min_proposals = 400
-    accepts_start = False
-
-    @property
-    def num_particles(self):
-        return 100
 
     def __post_init__(self):
         super().__post_init__()
-        counts = (1 if self.num_starts is None else self.num_starts, self.num_iterations, self.oversampling)
-        if min(counts) < 1 or not self.inflation >= 1.0:
-            raise ValueError("num_starts, num_iterations, oversampling and inflation must be at least 1")
-        if not 0.01 <= self.prior_share <= 0.99:
-            raise ValueError(f"prior_share must be between .01 and .99, got {self.prior_share}")
-
-    def num_from_prior(self, num_proposals):
-        return round(self.prior_share * num_proposals)
+        starts = 1 if self.num_starts is None else self.num_starts
+        if min(starts, self.num_iterations) < 1 or not self.inflation >= 1.0:
+            raise ValueError("num_starts, num_iterations and inflation must be at least 1")
 
     def plan(self, num_samples, latent_dim=2):
         sampler, plan = super().plan(num_samples, latent_dim)
@@ -77,23 +64,22 @@ class Laplace(Weighted):
             climb = 10 * (latent_dim + 1)  # calls of one, roughly
             paid = plan.num_chains * plan.num_steps * self.num_particles / (4 * climb)
             sampler = replace(sampler, num_starts=48 if paid >= 48 else 24 if paid >= 24 else 12)
-        return sampler, plan._replace(num_prior=self.num_particles - 1)
+        return sampler, plan
 
-    class State(NamedTuple):
-        particles: Any  # weighted draws of the last step, (n, C, 100)
-        mixture: Any  # the normals at the ends of the climbs, K of each row
-        climbs: Any  # rows that the climbs sent through the decoder, counted with the first step
+    @property
+    def num_components(self) -> int:
+        return self.num_starts or 12
 
-    def init(self, target, plan, seed, start=None):
+    def make(self, target: Target, seed: RowSeed) -> tuple[Mixture, Any]:
         of_encoders, of_prior = seed.split()
-        num_encoders = self.num_starts // 2
-        z = of_prior.normal((self.num_starts, target.latent_dim))
+        num_starts = self.num_components
+        num_encoders = num_starts // 2
+        z = of_prior.normal((num_starts, target.latent_dim))
         if num_encoders:
             loc, scale = target.encode(target.guess(num_encoders, of_encoders))
             z = tf.concat([loc + scale * z[:, :num_encoders], z[:, num_encoders:]], 1)
-        z = tf.ensure_shape(z, (None, self.num_starts, target.latent_dim))
-        empty = tf.zeros(tf.stack([tf.shape(z)[0], plan.num_chains]))
-        return self.State(no_particles(empty, self.num_particles, target.latent_dim), *self.climb(target, z))
+        z = tf.ensure_shape(z, (None, num_starts, target.latent_dim))
+        return self.climb(target, z)
 
     def climb(self, target, z):
         """Fit a normal distribution to the mode above each of the starts ``z`` (n, K, l); count the decoder's calls."""
@@ -127,38 +113,12 @@ class Laplace(Weighted):
         white = tf.linalg.matrix_transpose(tf.linalg.cholesky(precision / self.inflation))
         root = tf.linalg.matrix_transpose(inverse_of(tf.linalg.matrix_transpose(white)))
         mass = gamma - tf.reduce_sum(tf.math.log(tf.linalg.diag_part(white)), -1)
-        calls = (number + 2) * self.num_starts * (target.latent_dim + 1)
+        calls = (number + 2) * self.num_components * (target.latent_dim + 1)
         return Mixture(tf.nn.log_softmax(0.5 * mass), z, root, white), calls
 
-    def step(self, target, state, seed):
-        z, log_proposal = propose(state.mixture, tf.shape(state.particles.log_weight), self.prior_share, seed)
-        gamma = target.log_gamma(z, target.decode(z))
-        shape = tf.shape(state.particles.z)
-        particles = Particles(tf.reshape(z, shape), tf.reshape(gamma - log_proposal, shape[:3]))
-        info = Info(untested(z[:, :1]), 0, count(z) + state.climbs)
-        return self.State(particles, state.mixture, tf.zeros_like(state.climbs)), info
-
     def memory(self, target, plan):
-        climbs = self.num_starts * target.latent_dim * 2.0 * (target.width + 6 * target.num_features)
+        climbs = self.num_components * target.latent_dim * 2.0 * (target.width + 6 * target.num_features)
         return super().memory(target, plan) + climbs / plan.num_chains
-
-
-def propose(mixture, shape, prior_share, seed):
-    """Draw z (n, C P, l) from a mixture and the prior, in their shares; returns also the log density.
-
-    ``shape`` is (n, C, P). The components' shares are drawn by systematic resampling.
-    """
-    of_component, of_noise, of_prior = seed.split(3)
-    total = shape[1] * shape[2]
-    from_prior = tf.cast(tf.round(prior_share * tf.cast(total, "float32")), "int32")
-    rest = total - from_prior
-    place = tf.cast(tf.range(rest), "float32") + of_component.uniform((1,))
-    dim = mixture.loc.shape[-1]
-    centre, deviation = mixture.pick(place / tf.cast(rest, "float32"), of_noise.normal(tf.stack([rest, dim])))
-    z = tf.concat([centre + deviation, of_prior.normal(tf.stack([from_prior, dim]))], 1)
-    share = tf.cast(from_prior, "float32") / tf.cast(total, "float32")
-    parts = [tf.math.log1p(-share) + mixture.log_prob(z), tf.math.log(share) + log_prior(z)]
-    return z, tf.reduce_logsumexp(parts, axis=0)
 
 
 def slope(target, z):
