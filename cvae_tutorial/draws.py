@@ -324,9 +324,8 @@ class ConditionalDraws:
         )
 
 
-def merged(method: Auto, parts, tried: ConditionalDraws | None) -> ConditionalDraws:
-    """Put together what several methods drew, and count what was ``tried`` in vain."""
-    spent = [part for _, part in parts] + [tried] * (tried is not None and all(tried is not part for _, part in parts))
+def merged(method: Auto, parts) -> ConditionalDraws:
+    """Put together what several methods drew, ``parts`` (rows that keep it, draws), and count all that was tried."""
     acceptance, arrived = parts[0][1].acceptance.copy(), parts[0][1].arrived.copy()
     for rows, part in parts[1:]:
         acceptance[rows], arrived[rows] = part.acceptance[rows], part.arrived[rows]
@@ -335,8 +334,8 @@ def merged(method: Auto, parts, tried: ConditionalDraws | None) -> ConditionalDr
         method=method,
         acceptance=acceptance,
         arrived=arrived,
-        encoder_calls=sum(part.encoder_calls for part in spent),
-        decoder_calls=sum(part.decoder_calls for part in spent),
+        encoder_calls=sum(part.encoder_calls for _, part in parts),
+        decoder_calls=sum(part.decoder_calls for _, part in parts),
         chains=None,
         log_weights=None,
         parts=tuple(parts),

@@ -17,7 +17,7 @@ from . import loop
 from . import model as models
 from .draws import ConditionalDraws, SamplingWarning, diagnose, merged
 from .evidence import Evidence, check_evidence, column_index, column_label
-from .samplers import Auto, Plan, Sampler, as_sampler
+from .samplers import Auto, Laplace, Plan, Sampler, as_sampler
 
 _MAX_RESULT_BYTES = 16 * 2**30
 _MOST_REPEATS = 5  # draws of a row that the default method lets fall on latents drawn more than twice
@@ -119,14 +119,19 @@ def sample_conditional(
     if isinstance(sampler, Sampler):
         draws = run.draw(sampler, holes, values)
     else:
-        tried = run.draw(sampler.first, holes, values) if _has_fisher(model, evidence) else None
-        sound = holes[_sound(tried, holes)] if tried else holes[:0]
-        rest = np.setdiff1d(holes, sound)
-        parts = [(sound, tried)] if len(sound) or not len(rest) else []
-        if len(rest):
-            another = int(np.random.SeedSequence(seed).generate_state(3)[2])  # than the one that chose the rows
-            parts.append((rest, replace(run, seed=another).draw(sampler.then, rest, values)))
-        draws = merged(sampler, parts, tried)
+        methods: list[Sampler] = [sampler.first, sampler.again, sampler.then]
+        if isinstance(sampler.first, Laplace) and not _has_fisher(model, evidence):
+            methods = methods[2:]
+        seeds = [run.seed, *np.random.SeedSequence(seed).generate_state(4)[2:].tolist()]
+        parts, rest = [], holes
+        for method, own in zip(methods, seeds, strict=False):
+            if len(rest) or not parts:
+                # Another seed for each, so that what chose the rows is not what draws them.
+                part = replace(run, seed=own).draw(method, rest, values)
+                done = rest if method is sampler.then else rest[_sound(part, rest)]
+                parts.append((done, part))
+                rest = np.setdiff1d(rest, done)
+        draws = merged(sampler, parts)
     draws = replace(draws, seconds=time.perf_counter() - began)
     if findings := diagnose(draws, max_rows=_ROWS_CHECKED):
         problems = "; ".join(finding.message for finding in findings)

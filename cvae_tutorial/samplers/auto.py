@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .base import Population, Sampler, Weighted
 from .laplace import Laplace
@@ -13,15 +13,16 @@ from .tempered_smc import TemperedSMC
 class Auto:
     """Try a cheap weighted method on every row; rows whose weights say no go to a thorough one.
 
-    A row goes on if its Pareto-k is above 0.7, if its effective sample size is below the number of
+    A row fails if its Pareto-k is above 0.7, if its effective sample size is below the number of
     draws asked for, or if more than five draws fall on the prior's proposals that are drawn more than
-    twice: so a small mode shows that only these have met. It is judged by its own weights alone,
-    so that its draws do not depend on the other rows. What was tried on it is forgotten, but for its cost.
+    twice: so a small mode shows that only these have met. It is then tried afresh with four times the
+    proposals, and if that fails too, handed on. It is judged by its own weights alone, so
+    that its draws do not depend on the other rows. What failed is forgotten, but for its cost.
 
     Parameters
     ----------
     first : Weighted
-        The cheap method.
+        The cheap method: `Laplace`, or `Guided` for one that has learned.
     then : Sampler
         The thorough one, such as tempered SMC, which says itself whether its populations agree.
 
@@ -32,6 +33,11 @@ class Auto:
 
     first: Weighted = field(default_factory=Laplace)
     then: Sampler = field(default_factory=TemperedSMC)
+
+    @property
+    def again(self) -> Weighted:
+        """The cheap method with four times the proposals, for a second try."""
+        return replace(self.first, oversampling=4 * self.first.oversampling)
 
     def __post_init__(self):
         if not isinstance(self.first, Weighted):
