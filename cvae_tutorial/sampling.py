@@ -123,7 +123,8 @@ def sample_conditional(
         if isinstance(sampler.first, Laplace) and not _has_fisher(model, evidence):
             methods = methods[2:]
         seeds = [run.seed, *np.random.SeedSequence(seed).generate_state(4)[2:].tolist()]
-        parts, rest = [], holes
+        parts: list[tuple[np.ndarray, ConditionalDraws]] = []
+        rest = holes
         for method, own in zip(methods, seeds, strict=False):
             if len(rest) or not parts:
                 # Another seed for each, so that what chose the rows is not what draws them.
