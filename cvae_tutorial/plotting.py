@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-# Okabe and Ito's palette and a wine red of Tol's, which colour-blind readers can tell apart.
+# Okabe and Ito's palette and three of Tol's colours, which colour-blind readers can tell apart.
 METHOD_COLORS = {
     "one_pass": "#D55E00",
     "pseudo_gibbs": "#E69F00",
@@ -18,6 +18,8 @@ METHOD_COLORS = {
     "importance": "#009E73",
     "lair": "#56B4E9",
     "tempered_smc": "#882255",
+    "laplace": "#332288",
+    "auto": "#117733",
 }
 METHOD_LABELS = {
     "one_pass": "one pass",
@@ -27,6 +29,8 @@ METHOD_LABELS = {
     "importance": "importance resampling",
     "lair": "LAIR",
     "tempered_smc": "tempered SMC",
+    "laplace": "Laplace",
+    "auto": "the default",
 }
 TRUTH = "black"
 DATA = "#8C8C8C"

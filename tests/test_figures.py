@@ -217,7 +217,7 @@ def test_colours_of_methods_are_distinct_and_truth_is_black():
 
     assert plotting.TRUTH == "black"
     colours = list(plotting.METHOD_COLORS.values())
-    assert len(set(colours)) == len(colours) and set(plotting.METHOD_COLORS) == set(METHODS)
+    assert len(set(colours)) == len(colours) and set(plotting.METHOD_COLORS) == {*METHODS, "auto"}
     assert set(plotting.METHOD_COLORS) == set(plotting.METHOD_LABELS)
 
 
