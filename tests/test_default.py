@@ -215,15 +215,18 @@ def test_the_default_on_the_hard_points_of_the_two_ridges(x0):
 
 def test_each_row_goes_where_its_own_weights_send_it():
     vae = ct.load_vae("two_ridges")
-    table = np.array([[NAN, 1.0], [-2.0, NAN], [0.3, 0.4], [NAN, -1.5], [1.9, NAN]])
+    # At X0 = -.95 even the second try failed for each of 12 seeds: of four rows, one will fail again.
+    table = np.array([[NAN, 1.0], [0.3, 0.4], [NAN, -1.5], [1.9, NAN]] + 4 * [[-0.95, NAN]])
     draws = draw(vae, table, 1_000)
-    assert draws.methods[1] == "TemperedSMC" and draws.methods[0] == "Laplace"
-    by_laplace = draws.methods == "Laplace"
-    assert (draws.pareto_k[by_laplace & [True, True, False, True, True]] <= 0.7).all()
-    assert np.isnan(draws.importance_ess[draws.methods == "TemperedSMC"]).all()
-    assert np.isfinite(draws.log_evidence[[0, 1, 3, 4]]).all()
-    alone = np.where(np.arange(5)[:, None] == 1, table, 0.0)
-    assert draw(vae, alone, 1_000).values[1].tobytes() == draws.values[1].tobytes()
+    assert draws.methods[0] == "Laplace"
+    went = np.flatnonzero(draws.methods == "TemperedSMC")
+    assert went.size and went[0] >= 4
+    asked = np.isnan(table).any(axis=1)
+    assert (draws.pareto_k[(draws.methods == "Laplace") & asked] <= 0.7).all()
+    assert np.isnan(draws.importance_ess[went]).all()
+    assert np.isfinite(draws.log_evidence[asked]).all()
+    alone = np.where(np.arange(len(table))[:, None] == went[0], table, 0.0)
+    assert draw(vae, alone, 1_000).values[went[0]].tobytes() == draws.values[went[0]].tobytes()
     lines = draws.summary()
     assert set(lines["method"]) == {"Laplace", "TemperedSMC"}
     sizes = lines[["importance_ess", "population_ess"]]

@@ -76,8 +76,8 @@ def test_tempered_completions_pass_the_check_by_ranks():
         vae,
         np.where(seen, truth, np.nan),
         19,
-        ct.samplers.TemperedSMC(num_moves=2, ess_share=0.7),
-        num_chains=80,
+        ct.samplers.TemperedSMC(num_moves=2, num_populations=2, num_components=1),
+        num_chains=192,
         seed=23,
         progress=False,
     ).values

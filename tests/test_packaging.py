@@ -161,9 +161,12 @@ def test_nothing_private_is_published():
 
 
 def test_no_loose_ends():
+    """What is not implemented on purpose says so in a sentence."""
     for path in tracked():
         if path.suffix == ".py" and path.name != "test_packaging.py":
-            assert not re.search(r"\b(TODO|FIXME|XXX|NotImplementedError)\b", path.read_text()), path.name
+            assert not re.search(r"\b(TODO|FIXME|XXX)\b|raise NotImplementedError(?!\(\s*f?\")", path.read_text()), (
+                path.name
+            )
 
 
 # The house: an import runs down this list only, and the core never sees a wing.
@@ -173,6 +176,7 @@ WINGS = {  # wings that a room may look into, beside the core
     "recipes": ["truth"],
     "tables": [],
     "plotting": [],
+    "guide": [],
     "exact": ["truth"],
     "distances": ["truth"],
     "__main__": ["truth", "recipes", "plotting"],
