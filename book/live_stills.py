@@ -26,28 +26,33 @@ class Panel:
         self.top, self.height, self.marks = 16, 258, []
 
     def at(self, x, y):
+        """Place points of the panel on the sheet."""
         u = self.left + (np.asarray(x) - self.x[0]) / (self.x[1] - self.x[0]) * self.width
         v = self.top + (self.y[1] - np.asarray(y)) / (self.y[1] - self.y[0]) * self.height
         return np.broadcast_arrays(u, v)
 
     def line(self, x, y, color, width=1.5, fill="none", opacity=1.0, dash=""):
+        """Draw a line through points."""
         points = " ".join(f"{u:.1f},{v:.1f}" for u, v in zip(*self.at(x, y), strict=True))
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
         style = f'fill="{fill}" stroke="{color}" stroke-width="{width}" opacity="{opacity}"{dashed}'
         self.marks.append(f'<polyline points="{points}" {style}/>')
 
     def band(self, low, high):
+        """Shade all between two heights."""
         (u, v), (_, w) = self.at(self.x[0], high), self.at(self.x[0], low)
         self.marks.append(
             f'<rect x="{u:.1f}" y="{v:.1f}" width="{self.width}" height="{float(w - v):.1f}" fill="{WASH}"/>'
         )
 
     def dots(self, x, y, radius, color, opacity=1.0):
+        """Draw round dots."""
         points = "".join(f"M{u:.1f} {v:.1f}h0" for u, v in zip(*self.at(x, y), strict=True))
         style = f'stroke="{color}" stroke-width="{2 * radius}" stroke-linecap="round" opacity="{opacity}"'
         self.marks.append(f'<path d="{points}" {style}/>')
 
     def axes(self, xs, ys, xname, yname, label=str):
+        """Draw the frame, ticks and names."""
         bottom = self.top + self.height
         frame = f'<rect x="{self.left}" y="{self.top}" width="{self.width}" height="{self.height}" fill="none"'
         self.marks.append(f'{frame} stroke="#c3c9d0"/>')
@@ -62,6 +67,7 @@ class Panel:
             self.marks.append(f'<text x="{x}" y="{y}" {turned} text-anchor="middle">{yname}</text>')
 
     def write(self, words, x, y, anchor="middle"):
+        """Write words on the sheet."""
         words = str(words).replace("-", "\N{MINUS SIGN}")
         self.marks.append(f'<text x="{float(x):.1f}" y="{float(y):.1f}" text-anchor="{anchor}">{words}</text>')
 
@@ -117,7 +123,7 @@ def rhat():
         draws = ct.sample_conditional(
             ct.load_vae("two_ridges"), {0: 1.0}, 1600, method, seed=0, start=start, progress=False
         )
-    left, right = Panel(48, 350, (0, 200), (-SPAN, SPAN)), Panel(412, 210, (0, 2.3), (-SPAN, SPAN))
+    left, right = Panel(48, 340, (0, 200), (-SPAN, SPAN)), Panel(420, 205, (0, 2.3), (-SPAN, SPAN))
     for mean, sd in zip(mixture.means[:, 0], np.sqrt(mixture.covariances[:, 0, 0]), strict=True):
         left.band(mean - 2 * sd, mean + 2 * sd)
     for chain in draws.chains[0, :, :, 1]:

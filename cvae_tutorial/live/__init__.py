@@ -58,7 +58,9 @@ class LiveFigure:
         tag = f"cvae-{self.name}"
         settings = "".join(f' {name}="{html.escape(str(value))}"' for name, value in self.settings.items())
         still = base64.b64encode((_HERE / f"{self.name}.svg").read_bytes()).decode()
-        picture = f'<img src="data:image/svg+xml;base64,{still}" alt="{html.escape(self.alt)}" width="640" height="330">'
+        picture = (
+            f'<img src="data:image/svg+xml;base64,{still}" alt="{html.escape(self.alt)}" width="640" height="330">'
+        )
         return f"<{tag}{settings}>{picture}</{tag}>\n<script>\n{self.script()}</script>"
 
     def script(self) -> str:
@@ -102,7 +104,7 @@ def figure_data(model: str) -> dict[str, Any]:
 
 
 def conditional(x0: float = 1.0, method: str = "tempered_smc", steps: bool = False) -> LiveFigure:
-    """Draws of X1 given X0 by any method, against the exact conditional.
+    """Draw X1 given X0 by any method, against the exact conditional.
 
     The reader drags the line X0, picks a method, and may watch one chain or one population step by step.
 
@@ -125,7 +127,7 @@ def conditional(x0: float = 1.0, method: str = "tempered_smc", steps: bool = Fal
 
 
 def weights(known: int = 4) -> LiveFigure:
-    """Importance weights of draws from the prior, as more and more times of a path become known.
+    """Show how importance weights collapse as more and more times of a path become known.
 
     Parameters
     ----------
@@ -140,7 +142,7 @@ def weights(known: int = 4) -> LiveFigure:
 
 
 def r_hat(x0: float = 1.0, lower: int = 0) -> LiveFigure:
-    """Eight chains and their R-hat, started where the reader wants them.
+    """Run eight chains, started where the reader wants them, and show their R-hat.
 
     Parameters
     ----------

@@ -56,8 +56,10 @@ class LiveRHat extends LiveElement {
     this.change();
   }
 
-  work(until) {
-    const pace = this.calm.matches ? STEPS : 3;
+  work(until, now) {
+    // Some 250 steps a second, so that the eye can follow.
+    const pace = this.calm.matches ? STEPS : clip(Math.round((now - (this.before ?? now)) / 4), 1, 40);
+    this.before = now;
     for (let k = 0; k < pace && this.traces[0].length <= STEPS && performance.now() < until; k++) {
       this.set.step();
       this.set.column.forEach((v, c) => this.traces[c].push(v));
