@@ -31,7 +31,7 @@ function posterior(x0, b) {
 /** One chain, a cloud of proposals, or one run of populations, a stride at a time. */
 class Walk {
   constructor(method, x0, seed) {
-    Object.assign(this, { method, x0, random: new Random(1000 + seed), step: 0, draws: [], strips: [], trace: [], trail: [], p: [], logWeight: [] });
+    Object.assign(this, { method, x0, random: new Random(1000 + seed), step: 0, draws: [], strips: [], trace: [], trail: [], z: [], p: [], logWeight: [] });
     this.kind = method === "tempered_smc" ? "population" : method === "lair" || method === "importance" ? "cloud" : "chain";
     if (method === "one_pass") this.set = new OnePass(MODEL, x0, 1, this.random);
     else if (this.kind === "chain") this.set = new Chains(MODEL, x0, 1, this.random, method !== "pseudo_gibbs");
@@ -74,13 +74,13 @@ class Walk {
     this.step++;
     this.before = set.K ? set.column : null;
     set.step();
-    this.p.push(...set.p); this.logWeight.push(...set.logWeight);
-    const pooled = Float64Array.from(this.logWeight), ess = effective(pooled);
-    this.draws = Array.from(redraw(this.p, 4, 1, pooled, Math.min(600, this.logWeight.length), random));
-    this.strips.push(Array.from(set.K ? set.column : redraw(set.p, 4, 1, set.logWeight, 40, random)));
+    this.z.push(...set.z); this.p.push(...set.p); this.logWeight.push(...set.logWeight);
+    const all = Float64Array.from(this.logWeight), ess = effective(all);
+    this.draws = Array.from(pooled(this.z, this.p, all, Math.min(600, this.logWeight.length), random));
+    this.strips.push(Array.from(set.K ? set.column : pooled(set.z, set.p, set.logWeight, 40, random)));
     this.says = `<b>Step ${this.step}.</b> ` + (set.K
       ? `${set.K} completions propose by the encoder (filled), the prior proposes ${set.R} more (rings). ${set.K} are resampled by weight and completed anew.`
-      : `The prior proposes ${set.R}. `) + ` The ${whole(pooled.length)} proposals so far are worth <b>${whole(ess)}</b> equal ones.`;
+      : `The prior proposes ${set.R}. `) + ` The ${whole(all.length)} proposals so far are worth <b>${whole(ess)}</b> equal ones.`;
   }
 
   population() {
@@ -255,7 +255,7 @@ class LiveConditional extends LiveElement {
       const group = (this.carried ??= new Lair(MODEL, x0, 40, 40, random));
       group.x0 = x0;
       group.step();
-      this.seen = redraw(group.p, 4, 1, group.logWeight, 400, random);
+      this.seen = pooled(group.z, group.p, group.logWeight, 400, random);
     } else if (method === "tempered_smc") {
       if (!this.carried) { // from the prior to here, in as many frames as it takes
         this.rise ??= (this.rising = new Tempered(MODEL, x0, 256, random)).step();
@@ -391,7 +391,8 @@ class LiveConditional extends LiveElement {
   }
 
   paintMembers(plot, t) {
-    const { set, stage, from } = this.walk, sizes = stage === "weighed" ? this.relative(set.logWeight) : null;
+    const { set, stage, from } = this.walk;
+    const sizes = stage === "weighed" && effective(set.logWeight) < 0.999 * set.count ? this.relative(set.logWeight) : null;
     const s = stage === "moved" ? t * t * (3 - 2 * t) : 1;
     for (let i = 0; i < set.count; i++) {
       const at = [0, 1].map((j) => (from ? from[2 * i + j] + s * (set.z[2 * i + j] - from[2 * i + j]) : set.z[2 * i + j]));

@@ -617,20 +617,24 @@ class Tempered {
   draws(num) {
     const logWeight = new Float64Array(this.count);
     this.groups.forEach((g, r) => logWeight.fill(g.logEvidence, r * this.size, (r + 1) * this.size));
-    return Float64Array.from(shuffledComb(logWeight, num, this.random), (i) => this.p[4 * i + 1] + this.p[4 * i + 3] * this.random.normal());
+    return pooled(this.z, this.p, logWeight, num, this.random);
   }
 }
 
 /** Draws from the prior and their decodings. They do not depend on the evidence, so they are made once. */
 class Pool {
   constructor(model, seed = 11) {
-    Object.assign(this, { model, random: new Random(seed), count: 0, p: new Float64Array(0) });
+    Object.assign(this, { model, random: new Random(seed), count: 0, z: new Float64Array(0), p: new Float64Array(0) });
   }
 
   grow(to, by = 200) {
-    if (this.p.length < 4 * to) { const p = new Float64Array(4 * to); p.set(this.p.subarray(0, 4 * this.count)); this.p = p; }
+    const longer = (old, size) => { const grown = new Float64Array(size); grown.set(old); return grown; };
+    if (this.p.length < 4 * to) { this.z = longer(this.z, 2 * to); this.p = longer(this.p, 4 * to); }
     const n = Math.min(by, to - this.count);
-    if (n > 0) this.model.decode(this.random.normals(2 * n), n, this.p.subarray(4 * this.count));
+    if (n > 0) {
+      this.z.set(this.random.normals(2 * n), 2 * this.count);
+      this.model.decode(this.z.subarray(2 * this.count), n, this.p.subarray(4 * this.count));
+    }
     this.count += Math.max(n, 0);
   }
 
@@ -640,12 +644,33 @@ class Pool {
     return w;
   }
 
-  draws(logWeight, num, random) { return redraw(this.p, 4, 1, logWeight, num, random); }
+  draws(logWeight, num, random) { return pooled(this.z, this.p, logWeight, num, random); }
 }
 
-/** Resample by weight and decode: location at p[stride i + at], scale two further on. */
-function redraw(p, stride, at, logWeight, num, random) {
-  return Float64Array.from(shuffledComb(logWeight, num, random), (i) => p[stride * i + at] + p[stride * i + at + 2] * random.normal());
+/** Resample `num` of weighted latents and draw X1 from each.
+ *
+ * In the order of the widest latent, systematic resampling takes from every part of it what is its due.
+ */
+function pooled(z, p, logWeight, num, random) {
+  const n = logWeight.length, top = highest(logWeight), moments = [[0, 0], [0, 0]];
+  let total = 0;
+  for (let i = 0; i < n; i++) {
+    const w = Math.exp(logWeight[i] - top);
+    total += w;
+    for (let j = 0; j < 2; j++) { moments[j][0] += w * z[2 * i + j]; moments[j][1] += w * z[2 * i + j] ** 2; }
+  }
+  const [u, v] = moments.map(([m, square]) => square / total - (m / total) ** 2), order = inOrder(z, u >= v ? 0 : 1, n);
+  const index = shuffledComb(Float64Array.from(order, (i) => logWeight[i]), num, random);
+  return Float64Array.from(index, (k) => { const i = 4 * order[k]; return p[i + 1] + p[i + 3] * random.normal(); });
+}
+
+/** Indices of n latents in the order of coordinate j, to a three-hundredth. */
+function inOrder(z, j, n) {
+  const bins = 4096, bin = new Int32Array(n), start = new Int32Array(bins + 1), order = new Int32Array(n);
+  for (let i = 0; i < n; i++) { bin[i] = clip(Math.floor((z[2 * i + j] + 6) * (bins / 12)), 0, bins - 1); start[bin[i] + 1]++; }
+  for (let b = 0; b < bins; b++) start[b + 1] += start[b];
+  for (let i = 0; i < n; i++) order[start[bin[i]]++] = i;
+  return order;
 }
 
 const sixteens = (n) => (n > 16 ? 16 * Math.ceil(n / 16) : n);
@@ -677,20 +702,21 @@ const RUNS = {
   *lair(job) {
     const steps = 20, wanted = Math.max(40 * job.num, 2000);
     const K = 10 * clip(Math.ceil(wanted / (20 * steps)), 1, 20), groups = Math.ceil(wanted / (steps * 2 * K));
-    const size = 2 * K * steps * groups, p = new Float64Array(4 * size), logWeight = new Float64Array(size);
+    const size = 2 * K * steps * groups, z = new Float64Array(2 * size), p = new Float64Array(4 * size), logWeight = new Float64Array(size);
     let at = 0;
     for (let g = 0; g < groups; g++) {
       const group = new Lair(job.model, job.x0, K, K, job.random);
       for (let t = 0; t < steps; t++, at += 2 * K) {
         group.step();
-        p.set(group.p, 4 * at);
+        z.set(group.z, 2 * at);
+      p.set(group.p, 4 * at);
         logWeight.set(group.logWeight, at);
         job.shown = group.column;
         yield at / size;
       }
     }
     job.ess = effective(logWeight);
-    job.draws = redraw(p, 4, 1, logWeight, job.num, job.random);
+    job.draws = pooled(z, p, logWeight, job.num, job.random);
   },
 
   *tempered_smc(job) {
