@@ -24,7 +24,7 @@ import numpy as np
 from ..recipes.checkpoints import WEIGHTS
 from ..truth.mixture import two_ridges
 
-_HERE = resources.files(__package__)
+_HERE = resources.files(__name__)
 
 
 @dataclass(frozen=True)
