@@ -400,17 +400,17 @@ def report(frame, ours):
     lines = {}
     ranked = frame[frame["method"].isin([*RANKED, *ours])]
     for score, sign in (("rmse", 1), ("crps", 1), ("accuracy", -1)):
-        for method in ours:
+        for method in ours or [None]:
             rest = ranked[ranked["method"].isin([*RANKED, method])].copy()
             rest["rank"] = (sign * rest[score]).groupby([rest[k] for k in KEY[:4]]).rank()
             for name, rank in rest.groupby("method")["rank"].mean().items():
-                if name == method or method == ours[0]:
+                if name == method or method == (ours or [None])[0]:
                     lines.setdefault(name, {})[f"rank {score}"] = rank
         if score != "accuracy":
             means = ranked.pivot_table(index=KEY[:2], columns="method", values=score, aggfunc="mean")
             for name in means:
                 over = means[name] / means[[m for m in means if m in RANKED or m == name]].min(axis=1)
-                lines[name][f"worst {score} / best"] = over.max()
+                lines.setdefault(name, {})[f"worst {score} / best"] = over.max()
     times = frame.pivot_table(index=KEY[:2], columns="method", values="cpu", aggfunc="mean")
     if "trees" in times:
         for name in times:
