@@ -425,8 +425,8 @@ def _findings(draws, open_rows, max_rows):
             "not_arrived",
             open_rows[~draws.arrived[open_rows]],
             (
-                f"in {MAX_STEPS} steps some rows have not reached the posterior, or hardly move about in it: the "
-                "evidence may contradict the model, or num_moves and num_chains are too small"
+                f"some rows have not reached the posterior in {MAX_STEPS} steps, or their members hardly move there: "
+                "the evidence may contradict the model, or num_moves and num_chains are too small"
             ),
         )
     acceptance = draws.acceptance[rows]

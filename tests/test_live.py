@@ -259,6 +259,11 @@ def test_output_is_small_text_that_the_gates_read(name):
     assert repr(figure).startswith("Live figure: ") and len(figure.alt) > 60
 
 
+def test_a_method_that_the_figure_has_not_is_refused():
+    with pytest.raises(ValueError, match="method must be one of one_pass, .*, got 'auto'"):
+        live.conditional(method="auto")
+
+
 @pytest.mark.parametrize("name", ["two_ridges", "paths_brownian"])
 def test_weights_are_the_published_ones_to_the_bit(name):
     stored = live.figure_data(name)["model"]

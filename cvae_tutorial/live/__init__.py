@@ -25,6 +25,7 @@ from ..recipes.checkpoints import WEIGHTS
 from ..truth.mixture import two_ridges
 
 _HERE = resources.files(__name__)
+_METHODS = ("one_pass", "pseudo_gibbs", "metropolis_within_gibbs", "importance", "lair", "tempered_smc")
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ def conditional(x0: float = 1.0, method: str = "tempered_smc", steps: bool = Fal
     steps : bool
         Whether the figure begins step by step.
     """
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
     alt = (
         "Two crossing ridges, cut by a line at X0 = 1, and beside them the exact density of X1 on that line: "
         "a tall peak near 1 and a low one near -1.4. Where scripts run, the line can be dragged."
