@@ -105,6 +105,10 @@ class TemperedSMC(Population):
         moved = (state.jumps >= 3.0) | (state.rounds >= self.most_rounds)
         return tf.reduce_all((state.temperature == 1.0) & moved, 1)
 
+    def settled(self, state):
+        """Whether a row is ready and each of its populations has jumped as often as it should (n,)."""
+        return self.ready(state) & tf.reduce_all(state.jumps >= 3.0, 1)
+
     def step(self, target, state, seed):
         of_ancestors, of_fit, of_moves = seed.split(3)
         count = self.num_populations
