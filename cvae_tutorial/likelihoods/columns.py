@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..seeds import split
 from .base import Likelihood, Parameters, output_shapes, serializable
 from .kinds import Bernoulli, Categorical, Normal
+from .transformed import Transformed
 
 
 @serializable
@@ -52,11 +53,27 @@ class Columns(Likelihood):
         self._order = np.argsort([j for _, columns in self._groups for j in columns])
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame) -> Columns:
-        """Guess the likelihoods from a pandas DataFrame.
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        min_value: float | Mapping[Hashable, float] | None = None,
+        max_value: float | Mapping[Hashable, float] | None = None,
+        min_scale: float = 0.01,
+    ) -> Columns:
+        """Guess from a pandas DataFrame what its columns can hold.
 
-        Columns of numbers become `Normal`, of booleans `Bernoulli`, of anything else `Categorical`
-        with the categories found, in sorted order. Missing cells do not count.
+        Columns of numbers become `Transformed`, which stay within the values found, whole where all are
+        whole; if only two values are found, they are two categories. Booleans, zeros and ones become
+        `Bernoulli`, anything else `Categorical` with the categories found, in sorted order. Missing cells
+        do not count.
+
+        Parameters
+        ----------
+        frame : DataFrame (n, d)
+        min_value, max_value : float or mapping, optional
+            Bounds of all columns of numbers, or of some by name; by default the values found.
+        min_scale : float
+            Of `Transformed`.
 
         Raises
         ------
@@ -72,7 +89,10 @@ class Columns(Likelihood):
             if known.empty:
                 raise ValueError(f"{label} has no observed value: leave it out of the model")
             if found in ("floating", "integer", "mixed-integer-float", "decimal"):
-                kinds[name] = Normal()
+                low, high = (
+                    bound.get(name) if isinstance(bound, Mapping) else bound for bound in (min_value, max_value)
+                )
+                kinds[name] = _of_numbers(known, low, high, min_scale, label)
                 continue
             if found == "complex" or found.startswith(("date", "time", "period", "interval")):
                 raise TypeError(f"{label} holds {found} values: give numbers, such as days since the first")
@@ -87,6 +107,15 @@ class Columns(Likelihood):
             else:
                 kinds[name] = Categorical(categories)
         return cls(kinds)
+
+    def groups(self) -> list[tuple[Likelihood, list[int]]]:
+        """Likelihoods that describe several columns together, with their columns, in the order of the networks."""
+        return [(kind, list(columns)) for kind, columns in self._groups]
+
+    def columns_of_inputs(self) -> list[int]:
+        """Column that each input of the encoder tells of."""
+        sizes = ((columns, kind.num_inputs(len(columns)) // len(columns)) for kind, columns in self._groups)
+        return [column for columns, size in sizes for column in columns for _ in range(size)]
 
     def num_inputs(self, num_features: int) -> int:
         return sum(kind.num_inputs(len(columns)) for kind, columns in self._groups)
@@ -181,3 +210,22 @@ class Columns(Likelihood):
     def from_config(cls, config: dict[str, Any]) -> Columns:
         kinds = [keras.saving.deserialize_keras_object(kind) for kind in config["kinds"]]
         return cls(kinds if config["names"] is None else dict(zip(config["names"], kinds, strict=True)))
+
+
+def _of_numbers(known, low, high, min_scale, label):
+    """Guess what a column of numbers can hold."""
+    try:
+        values = known.to_numpy(float)
+    except (TypeError, ValueError, OverflowError):
+        values = np.array([np.nan])
+    if not np.isfinite(values).all():
+        raise ValueError(f"{label}: infinite values cannot be observed; use NaN for a missing cell")
+    found = np.unique(values)
+    if len(found) == 1:
+        return Normal()
+    if len(found) == 2 and low is None and high is None:
+        return Bernoulli() if found.tolist() == [0.0, 1.0] else Categorical(found.tolist())
+    try:
+        return Transformed.from_values(values, low, high, min_scale)
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from None

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
+from numpy.typing import ArrayLike
+from scipy.stats import yeojohnson, yeojohnson_normmax
 
 from ..seeds import uniform
 from .base import LOWEST, Likelihood, Parameters, serializable, tensors
@@ -109,34 +109,14 @@ class Transformed(Likelihood):
         low, high = (given if given is not None else end for given, end in ((min_value, x[0]), (max_value, x[-1])))
         for value in (value for value in (x[0], x[-1]) if not low <= value <= high):
             raise ValueError(f"the values go from {low:g} to {high:g}, got {value:g}")
-        n, step = len(x), _step_of(found, len(x))
-        below = np.cumsum(counts) - counts
-        # What many rows share gets a stretch of scores for itself, between two corners.
-        shared = counts >= max(3, math.ceil(n / 100))
-        corners = {}
-        for place in np.flatnonzero(shared):
-            after, gap = below[place] + counts[place], 0.25 * np.ones(2)
-            if step:  # neighbours on a grid share the corner between them
-                near = np.isclose(np.abs(found - found[place]), step)
-                gap[[near[:place].any(), near[place:].any()]] = 0.0
-            corners[_halfway(found[place], -step), 0] = below[place] + gap[0]
-            corners[_halfway(found[place], step), bool(not step)] = after - gap[1]
-        # The rest goes through some of its quantiles.
-        alone = found[~shared]
-        if len(alone):
-            rank = (below + counts / 2)[~shared]
-            places = np.linspace(0, len(alone) - 1, min(len(alone), max_corners, max(2, n // 5)))
-            for place in np.unique(places.round().astype(int)):
-                corners[alone[place], 0] = rank[place]
-        # Bounds that no value has reached lie a little beyond.
-        if low < x[0]:
-            corners[low, 0] = 0.1
-        if high > x[-1]:
-            corners[high, 1] = n - 0.1
-        order = sorted(corners)
-        scores = ndtri(np.clip(np.array([corners[key] for key in order]) / n, 0.05 / n, 1 - 0.05 / n))
-        values = np.array([value for value, _ in order])
-        rising = np.concatenate([[True], np.diff(np.maximum.accumulate(scores)) > 1e-6])
+        step = _step_of(found, len(x))
+        # On a grid the outermost values begin half a step inside the bounds.
+        first, last = low + step / 2, high - step / 2
+        inner = np.quantile(x, np.linspace(0, 1, max_corners))
+        corners = np.unique(np.r_[first, inner[(inner > first) & (inner < last)], last])
+        scores = _power(x, corners)
+        rising = np.r_[True, np.diff(scores) > 1e-6]
+        values = corners
         return cls(values[rising].tolist(), scores[rising].tolist(), float(low), float(high), step, min_scale)
 
     @property
@@ -156,7 +136,8 @@ class Transformed(Likelihood):
     def features(self, x: tf.Tensor, observed: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         """Return the score of each value, or the middle of its scores; zero where none is observed."""
         low, high, _ = self._corners.scores_of(x)
-        return tf.where(observed, 0.5 * (tf.clip_by_value(low, -3.5, 3.5) + tf.clip_by_value(high, -3.5, 3.5)), 0.0)
+        middle = tf.where(low == -_FAR, high, tf.where(high == _FAR, low, 0.5 * (low + high)))
+        return tf.where(observed, middle, 0.0)
 
     def constrain(self, raw: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor) -> Parameters:
         loc, spread = tf.split(raw, 2, axis=-1)
@@ -203,6 +184,8 @@ class Transformed(Likelihood):
 class _Joined(Transformed):
     """Several `Transformed` columns, which are computed together."""
 
+    kinds: tuple[Transformed, ...]
+
     def __init__(self, kinds):
         self.__dict__.update(kinds=tuple(kinds), _corners=Corners.of(kinds))
 
@@ -234,43 +217,55 @@ class Corners(NamedTuple):
         rest = np.array([(k.low, k.high, k.step, k.min_scale) for k in kinds], np.float32).T
         return cls(values, scores, np.array([len(kind.values) for kind in kinds], np.int32), *rest)
 
+    @property
+    def last_score(self):
+        """Score of the last corner (d,)."""
+        return self.scores[np.arange(len(self.num)), self.num - 1]
+
     def scores_of(self, x):
         """Return the lowest and highest score that give ``x`` (..., d), and the log slope of the scores there.
 
         The two are equal where the column is continuous.
         """
         x = tf.clip_by_value(x, self.low, self.high)
-        if self.step.any():
-            grid = tf.maximum(self.step, 1e-30)
-            x = tf.where(self.step > 0, grid * tf.round(x / grid), x)
+        x = self._on_grid(x)
         low, slope = self._along(self.values, self.scores, x - self.step / 2, "left")
         high, _ = self._along(self.values, self.scores, x + self.step / 2, "right")
+        low, high = tf.where(x <= self.low, -_FAR, low), tf.where(x >= self.high, _FAR, high)
         return low, high, tf.math.log(tf.clip_by_value(slope, 1e-30, 1e30))
 
     def value_of(self, score):
         """Return G of ``score`` (..., d)."""
         x, _ = self._along(self.scores, self.values, score, "right")
-        if self.step.any():
-            grid = tf.maximum(self.step, 1e-30)
-            x = tf.where(self.step > 0, grid * tf.round(x / grid), x)
-        return tf.clip_by_value(x, self.low, self.high)
+        x = tf.where(score < self.scores[:, 0], self.low, tf.where(score >= self.last_score, self.high, x))
+        return tf.clip_by_value(self._on_grid(x), self.low, self.high)
+
+    def _on_grid(self, x):
+        """Round to values that the column can hold."""
+        if not self.step.any():
+            return x
+        step = np.where(self.step > 0, self.step, 1.0)
+        return tf.where(self.step > 0, self.low + step * tf.round((x - self.low) / step), x)
 
     def _along(self, a, b, at, side):
         """Go along the corners (a, b) of each column to ``at`` (..., d): b there, and the slope db / da."""
         flat = tf.transpose(tf.reshape(at, (-1, len(self.num))))
         place = tf.searchsorted(tf.constant(a), flat, side)
-        num = self.num[:, None]
-        right = tf.clip_by_value(place, 1, tf.maximum(num - 1, 1))
+        right = tf.clip_by_value(place, 1, tf.maximum(self.num[:, None] - 1, 1))
         a0, a1, b0, b1 = (tf.gather(c, i, batch_dims=1) for c in (a, b) for i in (right - 1, right))
         slope = (b1 - b0) / tf.where(a1 > a0, a1 - a0, 1.0)
-        there = b0 + (flat - a0) * slope
-        there = tf.where(place <= 0, -_FAR, tf.where(place >= num, _FAR, there))
+        there = b0 + (tf.clip_by_value(flat, a0, a1) - a0) * slope
         return tuple(tf.reshape(tf.transpose(c), tf.shape(at)) for c in (there, slope))
 
 
-def _halfway(value, step):
-    """Return the middle between ``value`` and the next on a grid, the same from either side."""
-    return round(2 * value / step + 1) * step / 2 if step else value
+def _power(x, at):
+    """Scores of ``at`` by the power transform of Yeo and Johnson (2000) that makes ``x`` most normal, standardised."""
+    centre = 0.0 if x[0] >= 0 else np.median(x)
+    size = np.mean(np.abs(x - centre))
+    u, at = (x - centre) / size, (at - centre) / size
+    power = np.clip(yeojohnson_normmax(u), -4.0, 4.0)
+    scores = yeojohnson(u, power)
+    return (yeojohnson(at, power) - scores.mean()) / scores.std()
 
 
 def _step_of(found, n):
