@@ -183,13 +183,13 @@ lock = threading.RLock()
 
 
 def compiled(model, kernel) -> Compiled:
-    """Return the compiled functions of one model and sampler; the last 16 pairs are kept."""
+    """Return the compiled functions of one model and sampler; the last 24 pairs are kept."""
     with lock:
         key = (id(model), kernel)
         if key not in cache:
             cache[key] = Compiled(model, kernel)
         cache.move_to_end(key)
-        if len(cache) > 16:  # each holds tens of megabytes
+        if len(cache) > 24:  # each holds tens of megabytes
             cache.popitem(last=False)
         return cache[key]
 

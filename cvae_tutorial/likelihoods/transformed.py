@@ -106,6 +106,12 @@ class Transformed(Likelihood):
         found, counts = np.unique(x, return_counts=True)
         if len(found) < 2:
             raise ValueError("a column needs two different values")
+        size, spread = abs(x).max(), x[-1] - x[0]
+        if not 1e-30 < size < 1e30:
+            raise ValueError(f"the values reach up to {size:.2g}, beyond single precision: give them in other units")
+        if spread < 1e-6 * size:
+            what = f"the values vary by {spread:.3g} around {x[0]:.6g}, too little for single precision"
+            raise ValueError(f"{what}: subtract a constant from them")
         low, high = (given if given is not None else end for given, end in ((min_value, x[0]), (max_value, x[-1])))
         for value in (value for value in (x[0], x[-1]) if not low <= value <= high):
             raise ValueError(f"the values go from {low:g} to {high:g}, got {value:g}")
@@ -197,7 +203,10 @@ class _Joined(Transformed):
 
 
 class Corners(NamedTuple):
-    """The corners of G for d columns, arrays (d, K) filled up with infinities, and what else they need (d,)."""
+    """The corners of G for d columns, arrays (d, K) filled up with infinities, and what else they need (d,).
+
+    Values count from the lowest one, which keeps digits that single precision has not further out.
+    """
 
     values: Any
     scores: Any
@@ -213,7 +222,8 @@ class Corners(NamedTuple):
         most = max(len(kind.values) for kind in kinds)
         values, scores = np.full((2, len(kinds), most), np.inf, np.float32)
         for j, kind in enumerate(kinds):
-            values[j, : len(kind.values)], scores[j, : len(kind.scores)] = kind.values, kind.scores
+            values[j, : len(kind.values)] = np.array(kind.values) - np.float32(kind.low)
+            scores[j, : len(kind.scores)] = kind.scores
         rest = np.array([(k.low, k.high, k.step, k.min_scale) for k in kinds], np.float32).T
         return cls(values, scores, np.array([len(kind.values) for kind in kinds], np.int32), *rest)
 
@@ -227,25 +237,25 @@ class Corners(NamedTuple):
 
         The two are equal where the column is continuous.
         """
-        x = tf.clip_by_value(x, self.low, self.high)
-        x = self._on_grid(x)
+        x = self._on_grid(tf.clip_by_value(x - self.low, 0.0, self.high - self.low))
         low, slope = self._along(self.values, self.scores, x - self.step / 2, "left")
         high, _ = self._along(self.values, self.scores, x + self.step / 2, "right")
-        low, high = tf.where(x <= self.low, -_FAR, low), tf.where(x >= self.high, _FAR, high)
+        low, high = tf.where(x <= 0.0, -_FAR, low), tf.where(x >= self.high - self.low, _FAR, high)
         return low, high, tf.math.log(tf.clip_by_value(slope, 1e-30, 1e30))
 
     def value_of(self, score):
         """Return G of ``score`` (..., d)."""
         x, _ = self._along(self.scores, self.values, score, "right")
-        x = tf.where(score < self.scores[:, 0], self.low, tf.where(score >= self.last_score, self.high, x))
-        return tf.clip_by_value(self._on_grid(x), self.low, self.high)
+        most = self.high - self.low
+        x = tf.where(score < self.scores[:, 0], 0.0, tf.where(score >= self.last_score, most, x))
+        return tf.minimum(self.low + self._on_grid(tf.clip_by_value(x, 0.0, most)), self.high)
 
     def _on_grid(self, x):
-        """Round to values that the column can hold."""
+        """Round to distances from the lowest value that the column can hold."""
         if not self.step.any():
             return x
         step = np.where(self.step > 0, self.step, 1.0)
-        return tf.where(self.step > 0, self.low + step * tf.round((x - self.low) / step), x)
+        return tf.where(self.step > 0, step * tf.round(x / step), x)
 
     def _along(self, a, b, at, side):
         """Go along the corners (a, b) of each column to ``at`` (..., d): b there, and the slope db / da."""

@@ -94,8 +94,8 @@ class FactorPosterior(keras.layers.Layer):
     The inputs are the features, and 1 where one is observed, else 0.
     """
 
-    def __init__(self, latent_dim: int, **kwargs: Any):
-        super().__init__(trainable=False, **kwargs)
+    def __init__(self, latent_dim: int, trainable: bool = False, **kwargs: Any):
+        super().__init__(trainable=trainable, **kwargs)
         self.latent_dim = latent_dim
 
     def build(self, input_shape):
@@ -147,7 +147,7 @@ def networks(
     for weight, value in zip((linear.loadings, linear.mean, linear.variance), factors, strict=True):
         weight.assign(value)
     z = keras.Input((latent_dim,))
-    straight = dense(likelihood.num_parameters(len(likelihood.kinds)), name="linear")
+    straight = dense(likelihood.num_parameters(len(likelihood.kinds)), kernel_initializer="zeros", name="linear")
     bent = dense(straight.units, kernel_initializer="zeros", use_bias=False, name="bent")
     h = z
     for number, size in enumerate(hidden):

@@ -471,7 +471,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         kept = rows[held_out:]
         if number is not None:
             kept = kept[np.random.default_rng([seed, 1]).integers(len(kept), size=len(kept))]
-        vae = self._begin(names, likelihood, rows, kept, latent_dim, seed)
+        vae = self._begin(table, likelihood, kept, latent_dim, seed)
         # One batch, every row three times: a less noisy estimate of its bound.
         watched = tf.data.Dataset.from_tensors(rows[: held_out or _MAX_HELD_OUT].repeat(3, axis=0))
         train = tf.constant(kept)
@@ -508,23 +508,28 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.n_iter_, self.bound_ = n_iter, bound
         return vae
 
-    def _begin(self, names, likelihood, rows, kept, latent_dim, seed):
-        """Make a model in the units of all ``rows`` that starts as the factor analysis of those ``kept``."""
-        shift, scale = likelihood.units(rows)
-        observed = ~np.isnan(kept)
-        units = (tf.constant(a, "float32") for a in (shift, np.where(scale > 0, scale, 1.0)))
-        features = likelihood.features(
-            tf.constant(np.where(observed, kept, 0.0), "float32"), tf.constant(observed), *units
-        )
-        seen = observed[:, likelihood.columns_of_inputs()]
-        factors = fit_factors(features.numpy(), seen, latent_dim)
+    def _begin(self, table, likelihood, rows, latent_dim, seed):
+        """Make a model in the units of the ``table`` that starts as the factor analysis of some of its ``rows``."""
+        units = VAE(likelihood=likelihood, latent_dim=1, hidden=())
+        units.adapt(table)
+        observed = ~np.isnan(rows)
+        known = tf.constant(np.where(observed, rows, 0.0), "float32")
+        features = likelihood.features(known, tf.constant(observed), units.shift, units.scale).numpy()
+        factors = fit_factors(features, observed[:, likelihood.columns_of_inputs()], latent_dim)
         encoder, decoder = networks(likelihood, factors, tuple(self.hidden), self.min_scale, seed % 2**20)
         vae = VAE(
-            len(names), latent_dim, self.hidden, self.num_importance, likelihood, "tanh", encoder, decoder,
-            seed=seed, reads_mask=True,
-        )  # fmt: skip
-        vae.adapt(rows)
-        vae.feature_names = tuple(names)
+            None,
+            latent_dim,
+            self.hidden,
+            self.num_importance,
+            likelihood,
+            "tanh",
+            encoder,
+            decoder,
+            seed=seed,
+            reads_mask=True,
+        )
+        vae.adapt(table)
         return vae
 
     def _tables(self, X, num_draws, mean, random_state=None) -> Iterator[Filled]:
