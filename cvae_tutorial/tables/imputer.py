@@ -510,11 +510,11 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _begin(self, table, likelihood, rows, latent_dim, seed):
         """Make a model in the units of the ``table`` that starts as the factor analysis of some of its ``rows``."""
-        units = VAE(likelihood=likelihood, latent_dim=1, hidden=())
-        units.adapt(table)
+        shift, scale = likelihood.units(to_array(table, len(likelihood.kinds), likelihood, likelihood.names))
+        units = (tf.constant(a, "float32") for a in (shift, np.where(scale > 0, scale, 1.0)))
         observed = ~np.isnan(rows)
         known = tf.constant(np.where(observed, rows, 0.0), "float32")
-        features = likelihood.features(known, tf.constant(observed), units.shift, units.scale).numpy()
+        features = likelihood.features(known, tf.constant(observed), *units).numpy()
         factors = fit_factors(features, observed[:, likelihood.columns_of_inputs()], latent_dim)
         encoder, decoder = networks(likelihood, factors, tuple(self.hidden), self.min_scale, seed % 2**20)
         vae = VAE(
