@@ -234,9 +234,13 @@ class Miceforest:
     def point(self, holes):
         import miceforest
 
-        kernel = miceforest.ImputationKernel(holes, num_datasets=self.m, random_state=self.seed)
-        kernel.mice(self.iterations, num_threads=1)
-        self.filled = [kernel.complete_data(i) for i in range(self.m)]
+        self.filled = []
+        for i in range(self.m):  # one by one: a kernel of all tables keeps every model of every column
+            kernel = miceforest.ImputationKernel(
+                holes, num_datasets=1, save_all_iterations_data=False, random_state=1000 * self.seed + i
+            )
+            kernel.mice(self.iterations, num_threads=1)
+            self.filled.append(kernel.complete_data())
         return _centre(self.filled)
 
     def draws(self, m):
