@@ -12,7 +12,7 @@ from . import distances, exact, likelihoods, samplers
 from .draws import ConditionalDraws, Finding, SamplingWarning, diagnose
 from .evidence import Evidence
 from .guide import amortise
-from .likelihoods import Bernoulli, Categorical, Columns, Likelihood, Normal
+from .likelihoods import Bernoulli, Categorical, Columns, Likelihood, Normal, Transformed
 from .model import VAE, KLWarmup, LatentVariableModel, WrappedVAE, wrap
 from .recipes import FreshRows
 from .recipes.checkpoints import checkpoint_card, load_vae, save_vae
@@ -34,6 +34,7 @@ __all__ = [
     "Likelihood",
     "Normal",
     "SamplingWarning",
+    "Transformed",
     "VAE",
     "VAEImputer",
     "WrappedVAE",

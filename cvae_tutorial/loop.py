@@ -43,6 +43,7 @@ def run(
     num_samples: int,
     evidence: Evidence,
     rows: np.ndarray,
+    numbers: np.ndarray,
     seed: int,
     start: np.ndarray | None = None,
     progress: bool = True,
@@ -58,8 +59,8 @@ def run(
         Draws per row, s.
     evidence : Evidence
         Of the whole table.
-    rows : array of int (r,)
-        The rows to complete, increasing.
+    rows, numbers : arrays of int (r,)
+        The rows to complete, and the numbers that their draws follow from, increasing.
     seed : int
     start : array (1 or r, C * num_encoders, d), optional
         Completed rows to start from.
@@ -92,7 +93,7 @@ def run(
             f"{max_memory:.2g}: raise max_memory to {math.ceil(needed * 100) / 100:g}"
             + (", or lower num_chains" if sampler.coupled else "")
         )
-    blocks = cut(rows, unit, int(max_memory / needed))
+    blocks = cut(numbers, unit, int(max_memory / needed))
     pieces = [plan._replace(num_chains=n) for n in sizes(plan.num_chains, piece)]
     # A long run goes through the compiled loop in segments, so that it can show its progress.
     work = blocks[0].stop * piece * plan.num_steps * floats
@@ -102,7 +103,7 @@ def run(
     pair = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)
     parts = []
     for block in blocks:
-        table = (tf.constant(values[block]), tf.constant(known[block]), tf.constant(rows[block], "int32"))
+        table = (tf.constant(values[block]), tf.constant(known[block]), tf.constant(numbers[block], "int32"))
         own, kept, first = None if start is None else start[block if len(start) > 1 else slice(1)], [], 0
         for number, part in enumerate(pieces):
             begin, last = None, first + part.num_chains * part.num_encoders
@@ -182,13 +183,13 @@ lock = threading.RLock()
 
 
 def compiled(model, kernel) -> Compiled:
-    """Return the compiled functions of one model and sampler; the last 32 pairs are kept."""
+    """Return the compiled functions of one model and sampler; the last 24 pairs are kept."""
     with lock:
         key = (id(model), kernel)
         if key not in cache:
             cache[key] = Compiled(model, kernel)
         cache.move_to_end(key)
-        if len(cache) > 32:
+        if len(cache) > 24:  # each holds tens of megabytes
             cache.popitem(last=False)
         return cache[key]
 

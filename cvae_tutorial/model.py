@@ -143,6 +143,10 @@ class VAE(keras.Model):
         ``keras.utils.set_random_seed``. Networks of your own come with weights of their own.
         (The published weights were drawn before this was so: their recipes, run again, start elsewhere.)
 
+    reads_mask : bool
+        Whether the encoder reads, beside the columns, which of them are observed. Otherwise it reads
+        zero for a missing cell, which also means "average". It then reads num_inputs + d numbers.
+
     References
     ----------
     .. [1] Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders.
@@ -168,6 +172,7 @@ class VAE(keras.Model):
         decoder: keras.Model | None = None,
         feature_names: Sequence | None = None,
         seed: int | None = None,
+        reads_mask: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)  # data units do not fit into half precision
@@ -187,7 +192,9 @@ class VAE(keras.Model):
         own = {"encoder": encoder, "decoder": decoder}
         self._own_networks = [name for name in own if own[name] is not None]
         mlp = {**self._settings, "dtype": self.dtype_policy}
-        self.encoder = _network(encoder, "encoder", likelihood.num_inputs(num_features), 2 * latent_dim, **mlp)
+        self.reads_mask = bool(reads_mask)
+        num_inputs = likelihood.num_inputs(num_features) + num_features * self.reads_mask
+        self.encoder = _network(encoder, "encoder", num_inputs, 2 * latent_dim, **mlp)
         self.decoder = _network(decoder, "decoder", latent_dim, likelihood.num_parameters(num_features), **mlp)
         fixed: dict[str, Any] = {"trainable": False, "dtype": "float32", "autocast": False}
         self.shift = self.add_weight(shape=(num_features,), initializer="zeros", name="shift", **fixed)
@@ -206,6 +213,8 @@ class VAE(keras.Model):
         x = tf.cast(x, "float32")
         observed = tf.math.logical_not(tf.math.is_nan(x))
         features = self.likelihood.features(tf.where(observed, x, 0.0), observed, self.shift, self.scale)
+        if self.reads_mask:
+            features = tf.concat([features, tf.cast(observed, "float32")], -1)
         loc, spread = tf.split(_apply(self.encoder, features, training), 2, axis=-1)
         return loc, 1e-4 + tf.nn.softplus(spread)
 
@@ -359,7 +368,7 @@ class VAE(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Return the settings, networks of one's own included, as Keras saves them."""
-        names = ("num_features", "latent_dim", "num_importance", "feature_names")
+        names = ("num_features", "latent_dim", "num_importance", "feature_names", "reads_mask")
         objects = {"likelihood": self.likelihood, **{name: getattr(self, name) for name in self._own_networks}}
         return {
             **super().get_config(),

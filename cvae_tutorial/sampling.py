@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from reprlib import repr as short
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ def sample_conditional(
     start: ArrayLike | None = None,
     progress: bool = True,
     max_memory: float = 1.0,
+    row_numbers: ArrayLike | None = None,
 ) -> ConditionalDraws:
     """Draw the missing columns given the observed ones, p(x_m | x_o), from a latent-variable model.
 
@@ -70,6 +72,9 @@ def sample_conditional(
         Completions to start from; by default draws from the prior. Laplace and tempered SMC take none.
     progress : bool
         Show a bar when the run takes longer than two seconds.
+    row_numbers : array of int (n,), optional
+        Numbers of the rows, each different, from which their draws follow; by default their places 0, 1, ...
+        Parts of a table, drawn with the numbers of their rows in the whole, get the draws of the whole.
     max_memory : float
         Working memory in GiB. Rows are processed in blocks that fit; the draws do not depend on it.
 
@@ -115,7 +120,10 @@ def sample_conditional(
     _check_result(num_rows, num_samples, num_features)
     holes = np.flatnonzero(~evidence.observed.all(axis=1))
     values = np.repeat(evidence.values[:, None], num_samples, axis=1)
-    run = _Run(model, evidence, num_samples, int(seed), start, progress, float(max_memory), _model_range(model))
+    numbers = _row_numbers(row_numbers, num_rows)
+    run = _Run(
+        model, evidence, numbers, num_samples, int(seed), start, progress, float(max_memory), _model_range(model)
+    )
     if isinstance(sampler, Sampler):
         draws = run.draw(sampler, holes, values)
     else:
@@ -146,6 +154,7 @@ class _Run:
 
     model: models.LatentVariableModel
     evidence: Evidence
+    numbers: np.ndarray
     num_samples: int
     seed: int
     start: ArrayLike | None
@@ -168,9 +177,11 @@ class _Run:
         chains = log_weights = None
         calls = (0, 0)
         if len(rows):
-            result = loop.run(
-                self.model, sampler, self.num_samples, evidence, rows, self.seed, begin, self.progress, self.max_memory
-            )
+            order = np.argsort(self.numbers[rows])
+            rows, begin = rows[order], begin if begin is None or len(begin) == 1 else begin[order]
+            numbers = self.numbers[rows]
+            run = evidence, rows, numbers, self.seed, begin, self.progress, self.max_memory
+            result = loop.run(self.model, sampler, self.num_samples, *run)
             values[rows] = np.where(evidence.observed[rows, None], evidence.values[rows, None], result.draws)
             acceptance[rows], arrived[rows] = result.acceptance, result.arrived
             if result.chains is not None:
@@ -318,6 +329,18 @@ def _check_run(plan: Plan, num_features, latent_dim):
             f"{plan.num_chains} chains of {plan.num_steps} steps would keep {kept / 2**30:.3g} GiB for a row: "
             "lower num_samples, num_chains, num_steps, warmup or thin"
         )
+
+
+def _row_numbers(given, num_rows) -> np.ndarray:
+    """Check the numbers of the rows (n,)."""
+    if given is None:
+        return np.arange(num_rows)
+    numbers = np.asarray(given)
+    if numbers.shape != (num_rows,) or numbers.dtype.kind not in "iu":
+        raise ValueError(f"row_numbers must be {num_rows} integers, one for each row, got {short(given)}")
+    if numbers.min() < 0 or numbers.max() >= 2**31 or len(np.unique(numbers)) < num_rows:
+        raise ValueError("row_numbers must be different from one another, and between 0 and 2**31 - 1")
+    return numbers.astype(np.int64)
 
 
 def _checked_start(start, num_rows, count, evidence) -> np.ndarray:

@@ -43,6 +43,11 @@ class Target:
         # Made anew where it is used: of booleans that go into a loop oneDNN complains on some processors.
         return self._known > 0
 
+    @property
+    def holes(self):
+        """The rows as an encoder that has learned from rows with holes reads them (n, 1, d): NaN where one is."""
+        return tf.where(self.observed, self.values, math.nan)
+
     def encode(self, x):
         """Location and scale (n, C, l) of q(z | x), as a proposal.
 

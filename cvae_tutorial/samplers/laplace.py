@@ -20,12 +20,13 @@ _STEP = 1e-2  # of the differences by which the decoder is differentiated, in pr
 class Laplace(FromMixture):
     """Climb to the modes of p(z | x_o), propose from the normal distributions that fit there, weigh, resample.
 
-    From a few starts, half of them drawn from the encoder at completions of the row and half from the prior,
-    damped Fisher scoring climbs log p(z) p(x_o | z). The precision at the end is I + Jᵀ F J, with the
-    decoder's Jacobian J and the likelihood's Fisher information F of the observed columns. The
-    proposal is the mixture of these normals, a little inflated, and of the prior, which bounds the
-    weights. Where the decoder is linear, it is the posterior itself. The draws are consistent as the
-    proposals grow; where the approximation is poor, the weights say so.
+    From a few starts, half of them drawn from the encoder at completions of the row (or at the row itself,
+    if it is a `VAE` that reads its mask) and half from the prior, damped Fisher scoring climbs
+    log p(z) p(x_o | z). The precision at the end is I + Jᵀ F J, with the decoder's Jacobian J and the
+    likelihood's Fisher information F of the observed columns. The proposal is the mixture of these
+    normals, a little inflated, and of the prior, which bounds the weights. Where the decoder is linear,
+    it is the posterior itself. The draws are consistent as the proposals grow; where the approximation
+    is poor, the weights say so.
 
     Parameters
     ----------
@@ -73,14 +74,16 @@ class Laplace(FromMixture):
     def make(self, target: Target, seed: RowSeed) -> tuple[Mixture, Any]:
         of_encoders, of_prior = seed.split()
         num_starts = self.num_components
+        reads_holes = getattr(target.model, "reads_mask", False)
         num_encoders = num_starts // 2
         z = of_prior.normal((num_starts, target.latent_dim))
         if num_encoders:
-            loc, scale = target.encode(target.guess(num_encoders, of_encoders))
+            loc, scale = target.encode(target.holes if reads_holes else target.guess(num_encoders, of_encoders))
             z = tf.concat([loc + scale * z[:, :num_encoders], z[:, num_encoders:]], 1)
         z = tf.ensure_shape(z, (None, num_starts, target.latent_dim))
         mixture, calls = self.climb(target, z)
-        return mixture, tf.stack([num_encoders, num_encoders + calls])  # a guess is decoded, then encoded
+        guessed = 0 if reads_holes else num_encoders  # decoded, then encoded
+        return mixture, tf.stack([min(1, num_encoders) if reads_holes else guessed, guessed + calls])
 
     def climb(self, target, z):
         """Fit a normal distribution to the mode above each of the starts ``z`` (n, K, l); count the decoder's calls."""

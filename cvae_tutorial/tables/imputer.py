@@ -6,10 +6,10 @@ import json
 import math
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import chain, count, islice
+from itertools import chain, cycle, islice, repeat
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, TypeAlias
@@ -24,20 +24,24 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..draws import SamplingWarning
+from ..draws import SamplingWarning, diagnose
 from ..evidence import column_label, to_array
 from ..likelihoods import Categorical, Columns, Likelihood, Normal
 from ..model import VAE
-from ..samplers import METHODS, Auto, Sampler, as_sampler
+from ..samplers import METHODS, Auto, Laplace, Sampler, as_sampler
 from ..sampling import sample_conditional
+from .factors import fit_factors, networks
 
 _EPOCH = 50  # gradient steps between two looks at the held-out rows
 _MAX_HELD_OUT = 5_000
 _POOL = 5  # imputations that are drawn together
-_FORMAT = 1
+_ROWS_CHECKED = 50  # of a block, for warnings
+_FORMAT = 2
+_AUTO = Auto(first=Laplace(num_starts=4))  # few climbs, as the encoder has seen rows with holes
 _SHARED = threading.Lock()  # threads share the filters of warnings and the noise of a model
 
 Table: TypeAlias = ArrayLike | pd.DataFrame
+Bound: TypeAlias = float | Mapping[Hashable, float] | None
 Filled: TypeAlias = NDArray | pd.DataFrame
 RandomState: TypeAlias = int | np.random.RandomState | None
 
@@ -63,9 +67,16 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         For estimates with standard errors use `sample_imputations` and pool.
     num_draws : int
         Draws behind a mean.
-    likelihood : likelihood, optional
-        `Normal`, `Bernoulli`, `Categorical` or `Columns`. By default guessed column by column:
-        numbers `Normal`, booleans `Bernoulli`, text and categories `Categorical`.
+    likelihood : likelihood or mapping, optional
+        `Transformed`, `Normal`, `Bernoulli`, `Categorical` or `Columns`, or those of some columns by name.
+        What is left out is guessed, as `Columns.from_frame` does: numbers stay within what was
+        observed and are whole where all are whole, two values are two categories. ``kinds_`` says what
+        was guessed.
+    min_value, max_value : float or mapping, optional
+        Lowest and highest value that numbers can have, of all columns or of some by name. By default
+        the lowest and the highest that was observed.
+    min_scale : float
+        Smallest noise of a number given z, as a fraction of the column's spread.
     latent_dim : int, optional
         Latent dimensions l; by default half the columns, at least 1 and at most 10.
     hidden : sequence of int
@@ -84,7 +95,11 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     patience : int
         Stop after so many steps without a better bound, in whole epochs; the best weights are kept.
     method : str or method object
-        How to draw, as in `sample_conditional`.
+        How to draw, as in `sample_conditional`; ``"auto"`` with fewer climbs than there.
+    num_models : int
+        Models, each trained on a bootstrap sample of the rows if there are several; imputations are drawn
+        from them in turn. One model leaves out how uncertain its weights are; five or more make the
+        imputations proper, so that pooled intervals are not too narrow for that reason [2]_.
     keep_empty_features : bool
         A column without any observed value cannot be learned. False leaves it out of the result,
         True returns it as it came, holes included. Either way `fit` warns.
@@ -96,7 +111,11 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     Attributes
     ----------
     vae_ : VAE or None
-        The trained model of the columns that vary, in data units; None if none does.
+        The trained model of the columns that vary, in data units; None if none does. With several, the first.
+    vaes_ : list of VAE
+        All models.
+    kinds_ : dict
+        Likelihood of every column that varies, by name: what it can hold.
     n_iter_ : int
         Gradient steps taken.
     bound_ : float
@@ -107,6 +126,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     References
     ----------
     .. [1] Mattei and Frellsen (2019), MIWAE.
+    .. [2] Rubin (1987), Multiple imputation for nonresponse in surveys. von Hippel and Bartlett (2021),
+       Maximum likelihood multiple imputation.
 
     Examples
     --------
@@ -117,16 +138,20 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     strategy: str = "mean"
     num_draws: int = 100
-    likelihood: Likelihood | None = None
+    likelihood: Likelihood | Mapping[Hashable, Likelihood] | None = None
+    min_value: Bound = None
+    max_value: Bound = None
+    min_scale: float = 0.01
     latent_dim: int | None = None
-    hidden: Sequence[int] = (128, 128)
-    num_importance: int = 20
+    hidden: Sequence[int] = (64, 64)
+    num_importance: int = 5
     max_iter: int = 1_500
     batch_size: int = 128
     learning_rate: float = 2e-3
     validation_fraction: float = 0.1
     patience: int = 300
     method: str | Sampler | Auto = "auto"
+    num_models: int = 1
     keep_empty_features: bool = False
     random_state: RandomState = None
     verbose: int = 0
@@ -137,13 +162,22 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         frame = self._frame(X, reset=True)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         kinds = self._describe(frame)
-        self.vae_: VAE | None = None
+        self.kinds_ = kinds
+        self.vaes_: list[VAE] = []
         self.n_iter_, self.bound_ = 1, 0.0
         if not self.kept_:
             raise ValueError("the table has no observed value at all")
         if kinds:
-            self._train(self._named(frame), Columns(kinds))
+            table = self._named(frame)
+            several = range(self.num_models) if self.num_models > 1 else [None]
+            self.vaes_ = [self._train(table, Columns(kinds), number) for number in several]
         return self
+
+    @property
+    def vae_(self) -> VAE | None:
+        """The first model, or None."""
+        check_is_fitted(self)
+        return self.vaes_[0] if self.vaes_ else None
 
     def transform(self, X: Table) -> Filled:
         """Fill the holes of ``X`` (n, d) as ``strategy`` says; observed cells stay what they are."""
@@ -153,8 +187,10 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def sample_imputations(self, X: Table, m: int = 5, random_state: RandomState = None) -> list[Filled]:
         """Multiple imputation: ``m`` filled tables, each hole with a draw of its own in each.
 
-        Draws vary as p(x_m | x_o) of the trained model does; its weights are the same for all.
-        The first tables are the same whatever ``m``.
+        Draws vary as p(x_m | x_o) of the trained models does. The first tables are the same whatever
+        ``m``. What a row gets follows from ``random_state`` and from the row's label in a frame that is
+        labelled by different whole numbers, else from its place: parts of such a frame get what the whole
+        would.
 
         Parameters
         ----------
@@ -213,20 +249,24 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Write the fitted imputer to one file: JSON and plain arrays in an npz, no pickle."""
         check_is_fitted(self)
         state: dict[str, Any] = self.__getstate__()
-        config, weights = state.pop("vae_") or (None, [])
+        models = state.pop("vaes_")
         params: dict[str, Any] = {name: state.pop(name) for name in self.get_params(deep=False)}
         if not isinstance(params["random_state"], Integral | None):
             raise TypeError("only an imputer with an integer random_state (or None) can be saved")
-        params["likelihood"] = keras.saving.serialize_keras_object(params["likelihood"])
-        if not isinstance(params["method"], str):
-            names = {cls: name for name, cls in METHODS.items()}
-            if type(params["method"]) not in names:
-                raise TypeError(f"only the package's own methods can be saved, got {params['method']!r}")
-            params["method"] = [names[type(params["method"])], asdict(params["method"])]
+        likelihood = params["likelihood"]
+        if isinstance(likelihood, Mapping):
+            params["likelihood"] = [
+                [name, keras.saving.serialize_keras_object(kind)] for name, kind in likelihood.items()
+            ]
+        else:
+            params["likelihood"] = keras.saving.serialize_keras_object(likelihood)
+        state["kinds_"] = [keras.saving.serialize_keras_object(kind) for kind in state["kinds_"].values()]
+        params["method"] = _stored(params["method"])
         for name in (name for names in state["categories_"] for name in names or ()):
             if not isinstance(name, str | int | float | np.generic):
                 raise TypeError(f"only text and numbers can be saved as categories, got {name!r}")
-        stored = {"format": _FORMAT, "params": params, "state": state, "vae": config}
+        stored = {"format": _FORMAT, "params": params, "state": state, "vaes": [config for config, _ in models]}
+        weights = [weight for _, own in models for weight in own]
         arrays: dict[str, Any] = {"settings": json.dumps(stored, default=lambda a: a.tolist())}
         with open(path, "wb") as file:
             np.savez_compressed(file, **arrays, **{f"weight_{i}": weight for i, weight in enumerate(weights)})
@@ -243,13 +283,23 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"{path} has format {stored['format']}, this version reads {_FORMAT}")
         params, state = stored["params"], stored["state"]
         params["hidden"] = tuple(params["hidden"])
-        params["likelihood"] = keras.saving.deserialize_keras_object(params["likelihood"])
-        if not isinstance(params["method"], str):
-            params["method"] = METHODS[params["method"][0]](**params["method"][1])
+        likelihood = params["likelihood"]
+        if isinstance(likelihood, list):
+            params["likelihood"] = {name: keras.saving.deserialize_keras_object(kind) for name, kind in likelihood}
+        else:
+            params["likelihood"] = keras.saving.deserialize_keras_object(likelihood)
+        params["method"] = _restored(params["method"])
+        names = [state["labels_"][j] for j in state["modelled_"]]
+        kinds = map(keras.saving.deserialize_keras_object, state["kinds_"])
+        state["kinds_"] = dict(zip(names, kinds, strict=True))
         if "feature_names_in_" in state:
             state["feature_names_in_"] = np.array(state["feature_names_in_"], dtype=object)
         imputer = cls(**params)
-        imputer.__setstate__(state | {"vae_": stored["vae"] and (stored["vae"], list(arrays.values()))})
+        weights, models = iter(arrays.values()), []
+        for config in stored["vaes"]:
+            count = len(VAE.from_config(config).get_weights())
+            models.append((config, list(islice(weights, count))))
+        imputer.__setstate__(state | {"vaes_": models})
         return imputer
 
     # How scikit-learn, pickle and copy see it.
@@ -257,16 +307,15 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def __getstate__(self):
         own: Any = super().__getstate__()
         state = dict(own)
-        if (vae := state.get("vae_")) is not None:
-            state["vae_"] = (vae.get_config(), vae.get_weights())
+        if "vaes_" in state:
+            state["vaes_"] = [(vae.get_config(), vae.get_weights()) for vae in state["vaes_"]]
         return state
 
     def __setstate__(self, state):
-        if state.get("vae_") is not None:
-            config, weights = state["vae_"]
-            state = state | {"vae_": VAE.from_config(config)}
-            state["vae_"].set_weights(weights)
-        super().__setstate__(state)
+        models = [(VAE.from_config(config), weights) for config, weights in state.get("vaes_", ())]
+        for vae, weights in models:
+            vae.set_weights(weights)
+        super().__setstate__(state | ({"vaes_": [vae for vae, _ in models]} if "vaes_" in state else {}))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -279,7 +328,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _check_settings(self):
         if self.strategy not in ("mean", "sample"):
             raise ValueError(f"strategy must be 'mean' or 'sample', got {self.strategy!r}")
-        for name in ("num_draws", "max_iter", "batch_size", "patience"):
+        for name in ("num_draws", "max_iter", "batch_size", "patience", "num_models"):
             check_scalar(getattr(self, name), name, Integral, min_val=1)
         hidden = self.hidden if isinstance(self.hidden, list | tuple) else [0]
         if not all(isinstance(width, int | np.integer) and width > 0 for width in hidden):
@@ -316,7 +365,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             with suppress(TypeError):  # of cells that cannot be hashed: the likelihood refuses them
                 constant = known.nunique() == 1
             if len(known) and not constant:
-                kind = kinds[label] = Columns.from_frame(column.to_frame(label)).kind(0) if kind is None else kind
+                kinds[label] = kind = self._guess(label, column) if kind is None else kind
             declared = isinstance(column.dtype, pd.CategoricalDtype)
             if isinstance(kind, Categorical):
                 categories = kind.decode(np.arange(kind.num_categories)).tolist()
@@ -337,9 +386,20 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.kept_ = [j for j in frame if self.keep_empty_features or j not in empty]
         return kinds
 
+    def _guess(self, label, column):
+        """Guess what a column can hold, within the bounds that are given for it."""
+        return Columns.from_frame(column.to_frame(label), self.min_value, self.max_value, self.min_scale).kind(0)
+
     def _given_kinds(self):
         """Return the user's likelihood, column by column; None where it is to be guessed."""
         likelihood = self.likelihood
+        for setting in ("likelihood", "min_value", "max_value"):
+            given = getattr(self, setting)
+            for name in given if isinstance(given, Mapping) else ():
+                if name not in self.labels_:
+                    raise ValueError(f"{setting} names a column {name!r}, the table has {self.labels_}")
+        if isinstance(likelihood, Mapping):
+            return [likelihood.get(label) for label in self.labels_]
         if not isinstance(likelihood, Columns):
             return [likelihood] * len(self.labels_)
         names = list(likelihood.names or self.labels_)
@@ -392,7 +452,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     # Training and drawing.
 
-    def _train(self, table, likelihood):
+    def _train(self, table, likelihood, number=None):
+        """Train the model of this number on a bootstrap sample of the rows; the only one on all rows."""
         names = list(table)
         rows = to_array(table, len(names), likelihood, names)
         size = np.nanmax(abs(rows), axis=0)
@@ -400,15 +461,20 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             what = f"{column_label(j, names)} reaches up to {size[j]:.2g}, beyond single precision"
             raise ValueError(f"{what}: give it in other units")
         latent_dim = int(np.clip(len(names) // 2, 1, 10)) if self.latent_dim is None else self.latent_dim
-        vae = self.vae_ = VAE(
-            len(names), latent_dim, self.hidden, self.num_importance, likelihood, "tanh", seed=self.seed_
+        seed = (
+            self.seed_
+            if number is None
+            else int(np.random.SeedSequence([self.seed_, number]).generate_state(1)[0] >> 1)
         )
-        vae.adapt(table)
-        rows = np.random.default_rng(self.seed_).permutation(rows[~np.isnan(rows).all(axis=1)].astype("float32"))
+        rows = np.random.default_rng(seed).permutation(rows[~np.isnan(rows).all(axis=1)].astype("float32"))
         held_out = min(round(self.validation_fraction * len(rows)), len(rows) - 1, _MAX_HELD_OUT)
+        kept = rows[held_out:]
+        if number is not None:
+            kept = kept[np.random.default_rng([seed, 1]).integers(len(kept), size=len(kept))]
+        vae = self._begin(table, likelihood, kept, latent_dim, seed)
         # One batch, every row three times: a less noisy estimate of its bound.
         watched = tf.data.Dataset.from_tensors(rows[: held_out or _MAX_HELD_OUT].repeat(3, axis=0))
-        train = tf.constant(rows[held_out:])
+        train = tf.constant(kept)
         epochs = max(1, round(self.max_iter / _EPOCH))
         steps = self.max_iter // epochs
         decay: Any = keras.optimizers.schedules.CosineDecay(self.learning_rate, epochs * steps)
@@ -420,8 +486,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         stopping = keras.callbacks.EarlyStopping(
             "val_bound", mode="max", patience=math.ceil(self.patience / steps), restore_best_weights=True
         )
-        vae.fit(
-            _batches(train, min(self.batch_size, len(train)), self.seed_),
+        history = vae.fit(
+            _batches(train, min(self.batch_size, len(train)), seed),
             epochs=epochs,
             steps_per_epoch=steps,
             validation_data=watched,
@@ -431,12 +497,40 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             verbose=self.verbose,
         )
         best: Any = stopping.best
-        self.n_iter_, self.bound_ = int(adam.iterations), float(best)
-        if not self.bound_ > start:
-            self.bound_ = start
+        n_iter, bound = int(adam.iterations), float(best)
+        if not bound > start:
+            bound = start
             vae.set_weights(weights)
-            if not quick:
+            # From where it starts there may be nowhere to go; but down it must not lead.
+            if not (quick or history.history["val_bound"][-1] > start - len(names)):
                 warnings.warn("training did not raise the bound: lower learning_rate", ConvergenceWarning, stacklevel=3)
+        if not number:
+            self.n_iter_, self.bound_ = n_iter, bound
+        return vae
+
+    def _begin(self, table, likelihood, rows, latent_dim, seed):
+        """Make a model in the units of the ``table`` that starts as the factor analysis of some of its ``rows``."""
+        shift, scale = likelihood.units(to_array(table, len(likelihood.kinds), likelihood, likelihood.names))
+        units = (tf.constant(a, "float32") for a in (shift, np.where(scale > 0, scale, 1.0)))
+        observed = ~np.isnan(rows)
+        known = tf.constant(np.where(observed, rows, 0.0), "float32")
+        features = likelihood.features(known, tf.constant(observed), *units).numpy()
+        factors = fit_factors(features, observed[:, likelihood.columns_of_inputs()], latent_dim)
+        encoder, decoder = networks(likelihood, factors, tuple(self.hidden), self.min_scale, seed % 2**20)
+        vae = VAE(
+            None,
+            latent_dim,
+            self.hidden,
+            self.num_importance,
+            likelihood,
+            "tanh",
+            encoder,
+            decoder,
+            seed=seed,
+            reads_mask=True,
+        )
+        vae.adapt(table)
+        return vae
 
     def _tables(self, X, num_draws, mean, random_state=None) -> Iterator[Filled]:
         """Yield filled tables without end, one for each draw (or for the mean of each pool of draws)."""
@@ -457,31 +551,56 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 numbers[missing[:, j], j] = constant
         rows = np.flatnonzero(missing[:, self.modelled_].any(axis=1))
         cells = np.ix_(rows, self.modelled_)
-        for draw in chain.from_iterable(self._draws(frame, rows, num_draws, mean, [seed, i]) for i in count()):
+        vaes = self.vaes_
+        draws: Any = repeat(np.empty((len(rows), 0)))
+        if mean and vaes:  # of draws from all models in turn
+            shares = [len(range(i, num_draws, len(vaes))) for i in range(len(vaes))]
+            draws = self._draws(list(zip(vaes, shares, strict=True)), frame, rows, True, [seed, 0])
+        elif vaes:
+            size = _POOL if len(vaes) == 1 else 1  # drawn together
+            pools = (self._draws([(vae, size)], frame, rows, False, [seed, i]) for i, vae in enumerate(cycle(vaes)))
+            draws = chain.from_iterable(pools)
+        for draw in draws:
             numbers[cells] = np.where(missing[cells], draw, numbers[cells])
             yield self._finish(frame, missing, numbers, as_frame)
 
-    def _draws(self, frame, rows, num_draws, mean, entropy):
-        """Draws (s, r, k) of ``rows``, or their mean (1, r, k), in blocks of bounded memory."""
-        table = self._named(frame)
+    def _draws(self, models, frame, rows, mean, entropy):
+        """Draws (s, r, k) of ``rows`` by some models, or their mean (1, r, k), in blocks of bounded memory.
+
+        ``models`` holds pairs of a model and the number of its draws.
+        """
+        table, num_draws = self._named(frame), sum(size for _, size in models)
         out = np.empty((1 if mean else num_draws, len(rows), len(self.modelled_)))
-        if self.vae_ is None:
-            return out
         block = int(np.clip(2**24 // (num_draws * (40 + 4 * len(self.modelled_))), 1, 2**13))
-        starts = range(0, len(rows), block)
-        seeds = np.random.SeedSequence(entropy).generate_state(len(starts)).tolist()
+        seeds = np.random.SeedSequence(entropy).generate_state(len(models)).tolist()
+        numbers = _row_numbers(frame)[rows]
+        found: dict[str, tuple[str, list[int]]] = {}
         bar = keras.utils.Progbar(len(rows), verbose=self.verbose, unit_name="row")
-        with _SHARED, warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", SamplingWarning)
-            for start, seed in zip(starts, seeds, strict=True):
+        with _SHARED, warnings.catch_warnings():
+            warnings.simplefilter("ignore", SamplingWarning)  # what it finds is said once, below
+            for start in range(0, len(rows), block):
                 part = rows[start : start + block]
-                draws = sample_conditional(
-                    self.vae_, table.iloc[part], num_draws, self.method, seed=seed, progress=False, max_memory=0.25
-                ).values
+                parts = []
+                for (vae, size), seed in zip(models, seeds, strict=True):
+                    drawn = sample_conditional(
+                        vae,
+                        table.iloc[part],
+                        size,
+                        _AUTO if self.method == "auto" else self.method,
+                        seed=seed,
+                        progress=False,
+                        max_memory=0.25,
+                        row_numbers=numbers[start : start + block],
+                    )
+                    parts.append(drawn.values)
+                    for finding in diagnose(drawn, _ROWS_CHECKED):
+                        of_kind = found.setdefault(finding.kind, (finding.message, []))
+                        of_kind[1].extend(part[list(finding.rows)].tolist())
+                draws = np.concatenate(parts, axis=1)
                 for place, j in enumerate(self.modelled_):
                     cells = draws[..., place].T
                     if mean:
-                        cells = self.vae_.likelihood.kind(place).centre(cells, axis=0)
+                        cells = self.kinds_[self.labels_[j]].centre(cells, axis=0)
                     if self.categories_[j] is not None:
                         cells = self._known(j).index.to_numpy()[cells.astype(int)]
                     elif self.types_[j] == "integer":
@@ -492,8 +611,9 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                             cells = cells.clip(limits.min, limits.max)
                     out[:, start : start + len(part), place] = cells
                 bar.add(len(part))
-        for item in {item.category: item for item in reversed(caught)}.values():  # of many blocks, one speaks
-            warnings.warn(item.message, item.category, stacklevel=5)
+        if found:
+            told = "; ".join(_told(message, frame.index[sorted(set(where))]) for message, where in found.values())
+            warnings.warn(f"{told}. A method with other settings goes into method=", SamplingWarning, stacklevel=5)
         return out
 
     def _finish(self, frame, missing, numbers, as_frame):
@@ -518,6 +638,42 @@ class _Empty(TransformerMixin):
 
     def transform(self: Any, X: object) -> NDArray:
         return np.empty((0, len(self.kept_)))
+
+
+def _row_numbers(frame):
+    """Return what the draws of the rows follow from: their labels, if these are different whole numbers, or places."""
+    labels = frame.index
+    if pd.api.types.is_integer_dtype(labels.dtype) and labels.is_unique and labels.min() >= 0 and labels.max() < 2**31:
+        return labels.to_numpy(np.int64)
+    return np.arange(len(frame))
+
+
+def _told(message, labels):
+    """Say of which rows something is wrong."""
+    some = ", ".join(map(repr, labels[:5].tolist())) + (", ..." if len(labels) > 5 else "")
+    return f"rows {some}: {message}"
+
+
+def _stored(method):
+    """Return a method as plain values."""
+    if isinstance(method, str):
+        return method
+    if isinstance(method, Auto):
+        return ["auto", {"first": _stored(method.first), "then": _stored(method.then)}]
+    names = {cls: name for name, cls in METHODS.items()}
+    if type(method) not in names:
+        raise TypeError(f"only the package's own methods can be saved, got {method!r}")
+    return [names[type(method)], asdict(method)]
+
+
+def _restored(stored):
+    """Make a method from what `_stored` returned."""
+    if isinstance(stored, str):
+        return stored
+    name, settings = stored
+    if name == "auto":
+        return Auto(**{part: _restored(own) for part, own in settings.items()})
+    return METHODS[name](**settings)
 
 
 def _batches(rows, size, seed):
