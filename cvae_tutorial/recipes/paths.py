@@ -1,4 +1,4 @@
-"""The VAEs of fractional Brownian motion (chapter 6), one for each Hurst index."""
+"""The VAEs of fractional Brownian motion (chapter 7), one for each Hurst index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The VAE of the Palmer penguins (chapter 7), trained on rows with missing cells."""
+"""The VAE of the Palmer penguins (chapter 8), trained on rows with missing cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The VAE of chapters 0 to 5, on the origin note's mixture."""
+"""The VAE of chapters 0 to 6, on the origin note's mixture."""
 
 from __future__ import annotations
 
