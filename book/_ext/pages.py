@@ -15,8 +15,9 @@ def describe(app, pagename, templatename, context, doctree):
     """Say in a sentence or two what a page holds, from its first paragraph of plain words."""
     text = ""
     for paragraph in doctree.findall(nodes.paragraph) if doctree is not None else []:
-        if isinstance(paragraph.parent, nodes.section) and not any(paragraph.findall(nodes.math)):
+        if isinstance(paragraph.parent, nodes.section) and "\\" not in paragraph.astext():
             text = " ".join(paragraph.astext().split())
+            text = re.sub(r"^(What you|You) will learn\.? (\w)", lambda m: m[2].upper(), text)
             if len(text) > 40:
                 break
     context["book_description"] = _clip(text) if len(text) > 40 else ""
@@ -38,13 +39,15 @@ def keys(app, doctree, docname):
 
 def mend(page, context, config):
     """Return a page of HTML with the theme's faults mended."""
-    book, title = str(config.html_title or config.project), html.unescape(re.sub("<.*?>", "", context.get("title", "")))
-    named = title if title in ("", book) else f"{title} — {book}"
-    text = context.get("book_description") or f"{title or 'A page'}: part of the book “{book}”."
-    tags = {"og:title": title or book, "og:type": "article", "og:site_name": book, "og:description": text}
+    book = str(config.html_title or config.project)
+    found = re.search(r"<title>(.*?)</title>", page, re.S)
+    title = html.unescape(re.sub("<.*?>", "", found[1])).strip().removesuffix(f" — {book}") if found else book
+    named = title if title == book else f"{title} — {book}"
+    text = context.get("book_description") or f"{title}: part of the book “{book}”."
+    tags = {"og:title": title, "og:type": "article", "og:site_name": book, "og:description": text}
     if config.html_baseurl and context.get("pagename"):
         tags["og:url"] = f"{config.html_baseurl.rstrip('/')}/{context['pagename']}.html"
-    head = f"<title>{html.escape(named or book)}</title>\n"
+    head = f"<title>{html.escape(named)}</title>\n"
     head += f'    <meta name="description" content="{html.escape(text)}">\n'
     head += "".join(f'    <meta property="{k}" content="{html.escape(v)}">\n' for k, v in tags.items())
     page = re.sub(r"<title>.*?</title>", lambda _: head, page, count=1, flags=re.S)
@@ -58,7 +61,7 @@ def mend(page, context, config):
     # A wide figure scrolls in its frame, at a size at which it can be read.
     page = re.sub(
         r'<img (?=[^>]*\bclass="[^"]*\bleast-(\d+))[^>]*>',
-        lambda m: f'<div class="picture">{m[0][:4]} style="min-width: {m[1]}px" {m[0][5:]}</div>',
+        lambda m: f'<div class="picture">{m[0][:4]} style="--least: {m[1]}px" {m[0][5:]}</div>',
         page,
     )
     return re.sub(r'<div class="citation".*?(?=<div class="citation"|</section>)', _formulae, page, flags=re.S)

@@ -6,7 +6,7 @@
     const hidden = e.scrollWidth - e.clientWidth;
     e.classList.toggle("more", e.clientWidth > 0 && hidden - e.scrollLeft > 2);
     if (hidden > 1 && e.clientWidth > 0) {
-      if (!e.hasAttribute("tabindex")) e.setAttribute("tabindex", "0"), (e.dataset.reached = "");
+      if (e.tabIndex < 0) e.setAttribute("tabindex", "0"), (e.dataset.reached = "");
       if (e.matches(".picture")) e.setAttribute("role", "group"), e.setAttribute("aria-label", "Figure; it scrolls sideways");
     } else if ("reached" in e.dataset) {
       e.removeAttribute("tabindex");
