@@ -69,7 +69,7 @@ class ConditionalDraws:
     log_weights : ndarray (n, m) or None
         Unnormalised log importance weights of the pool that was resampled (weighted methods).
     arrived : ndarray of bool (n,)
-        Whether a method that goes on until it is ready became so.
+        Whether a method that goes on until it is ready became so by itself.
     model_range : ndarray (2, d)
         Lowest and highest value of each column among some joint draws of the model; NaN for categories.
     seconds : float
@@ -425,8 +425,8 @@ def _findings(draws, open_rows, max_rows):
             "not_arrived",
             open_rows[~draws.arrived[open_rows]],
             (
-                f"after {MAX_STEPS} steps some rows have not reached the posterior: the evidence may "
-                "contradict the model, or num_moves and num_chains are too small"
+                f"in {MAX_STEPS} steps some rows have not reached the posterior, or hardly move about in it: the "
+                "evidence may contradict the model, or num_moves and num_chains are too small"
             ),
         )
     acceptance = draws.acceptance[rows]
@@ -460,7 +460,7 @@ def _findings(draws, open_rows, max_rows):
         # A heavy tail does little harm to a pool that has far more to give than was drawn from it.
         bad = ~(size > 2 * num_samples)
         k = draws._pareto_k(rows[bad])
-        bad[bad] = ~(k < 0.7) | ~(size[bad] > 0.1 * num_samples)
+        bad[bad] = ~(k < 0.7) | ~(size[bad] > 0.25 * num_samples)
         if bad.any():
             find(
                 "weights",

@@ -278,7 +278,8 @@ class Compiled:
         )
         kept = tf.nest.pack_sequence_as(shown, [array.stack() for array in kept])
         # Numbers instead of booleans, which oneDNN complains of on some processors.
-        return state, kept, acceptance, calls, tf.cast(kernel.ready(state), tf.int32)
+        stage = tf.cast(kernel.ready(state), tf.int32) + tf.cast(kernel.settled(state), tf.int32)
+        return state, kept, acceptance, calls, stage
 
     def _pool(self, table, seed, z, log_weight, num_samples):
         """Resample once from everything, decode once."""
@@ -312,17 +313,17 @@ class Compiled:
 
         def advance(phase, first, num_kept, thin, settling=0):
             nonlocal state, spent
-            state, kept, acceptance, calls, arrived = self.call(
+            state, kept, acceptance, calls, stage = self.call(
                 "advance", table, seed, state, phase, first, num_kept, thin, settling
             )
             spent = spent + len(table[2]) * calls.numpy()
-            return kept, acceptance, np.broadcast_to(arrived, len(table[2])) > 0
+            return kept, acceptance, np.broadcast_to(stage, len(table[2]))
 
-        arrived = np.full(len(table[2]), not self.settles)
-        for step in range(0, MAX_STEPS * (not arrived.all()), STEPS):
-            _, _, arrived = advance(1, step, 1, STEPS, 1)
+        stage = np.full(len(table[2]), 0 if self.settles else 2)
+        for step in range(0, MAX_STEPS * self.settles, STEPS):
+            _, _, stage = advance(1, step, 1, STEPS, 1)
             bar.round()
-            if arrived.all():
+            if stage.all():
                 break
         if plan.warmup:
             advance(2, 0, 1, plan.warmup)
@@ -334,7 +335,7 @@ class Compiled:
             accepted = accepted + acceptance.numpy()
             bar.part()
         kept = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *kept)
-        return kept, accepted / (plan.num_kept * plan.thin), spent, arrived
+        return kept, accepted / (plan.num_kept * plan.thin), spent, stage == 2
 
     def finish(self, table, seed, pieces, num_samples):
         """Draws (n, s, d) of a block, acceptance (n,), kept chains, log weights, arrivals (n,), calls (2,)."""

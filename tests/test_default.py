@@ -252,3 +252,57 @@ def test_a_likelihood_without_fisher_information_goes_to_tempered_smc():
 def test_methods_that_cannot_judge_themselves_are_refused(wrong):
     with pytest.raises(TypeError, match="must be a"):
         samplers.Auto(**wrong)
+
+
+# Shapes that are hard in two dimensions
+
+
+class Shape:
+    """Two latents, columns ``function(a, b)`` with normal noise, and an encoder that knows nothing."""
+
+    latent_dim = 2
+    likelihood = ct.Normal()
+
+    def __init__(self, function, scales):
+        self.function, self.scales, self.num_features = function, np.array(scales, np.float32), len(scales)
+
+    def decode(self, z):
+        loc = tf.stack(self.function(z[..., 0], z[..., 1]), -1)
+        return loc, self.scales + tf.zeros_like(loc)
+
+    def encode(self, x):
+        none = tf.zeros_like(x[..., :2])
+        return none, none + 1.0
+
+
+SHAPES = {
+    "fold": (Shape(lambda a, b: [a**2 - b, a], [0.1, 0.05]), {0: 1.0}, 1),
+    "ring": (Shape(lambda a, b: [a**2 + b**2, a + 0.3 * b], [0.1, 0.05]), {0: 2.0}, 1),
+    "ridge": (Shape(lambda a, b: [a + b, tf.sin(3 * a)], [0.002, 0.1]), {0: 0.5}, 1),
+    "curved ridge": (Shape(lambda a, b: [b - tf.sin(2 * a), a], [0.005, 0.05]), {0: 0.3}, 1),
+    "four modes": (Shape(lambda a, b: [a**2, b**2, a + 2 * b], [0.1, 0.1, 0.1]), {0: 1.0, 1: 1.0}, 2),
+    "modes of unequal mass": (
+        Shape(lambda a, b: [a**2, b**2, a + 2 * b, a + 0.5 * b], [0.1, 0.1, 0.1, 1.0]),
+        {0: 1.0, 1: 1.0, 3: 2.0},
+        2,
+    ),
+    "tail": (Shape(lambda a, b: [a**2, a + b], [0.3, 0.2]), {0: 20.0}, 1),
+}
+
+
+@pytest.mark.filterwarnings("ignore::cvae_tutorial.SamplingWarning")
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_default_on_hard_shapes_is_right_or_flagged(name):
+    model, observed, column = SHAPES[name]
+    num_rows, num_samples = 24, 1_000
+    exact = ct.exact.quadrature(model, observed).column(column)
+    row = np.full((num_rows, model.num_features), NAN)
+    row[:, list(observed)] = list(observed.values())
+    draws = draw(model, row, num_samples)
+    flagged = {row for finding in ct.diagnose(draws) for row in finding.rows}
+    silent = [i for i in range(num_rows) if i not in flagged]
+    assert (len(silent) == 0) == (name == "curved ridge")
+    if silent:  # not above 1.3 floors by more than chance
+        worse = [wasserstein(draws.values[i, :, column], exact) for i in silent]
+        ratio = np.array(worse) / iid_floor(wasserstein, exact, num_samples).mean
+        assert ratio.mean() - 3 * ratio.std() / math.sqrt(len(ratio)) < 1.3, ratio.mean()

@@ -176,6 +176,7 @@ WINGS = {  # wings that a room may look into, beside the core
     "recipes": ["truth"],
     "tables": [],
     "plotting": [],
+    "live": ["truth", "recipes", "plotting"],
     "guide": [],
     "exact": ["truth"],
     "distances": ["truth"],

@@ -204,6 +204,10 @@ class Sampler(ABC):
         """
         return tf.constant(True)
 
+    def settled(self, state: Any):
+        """Say which of the rows that are `ready` have become so by themselves (n,), not by running out of time."""
+        return self.ready(state)
+
     def memory(self, target: Target, plan: Plan) -> float:
         """Return the floats that one chain of a row keeps alive, roughly."""
         return 2.0 * (target.width + 6 * target.num_features + 6 * target.latent_dim)

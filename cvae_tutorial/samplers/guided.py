@@ -62,4 +62,4 @@ class Guided(FromMixture):
             tf.where(tf.reshape(fine, tf.concat([tf.shape(fine), [1] * (len(a.shape) - 2)], 0)), a, b)
             for a, b in zip(one[1:], prior[1:], strict=True)
         ]
-        return Mixture(one.log_weight, *parts), tf.constant(0)
+        return Mixture(one.log_weight, *parts), tf.zeros(2, tf.int32)

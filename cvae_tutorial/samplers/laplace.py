@@ -79,7 +79,8 @@ class Laplace(FromMixture):
             loc, scale = target.encode(target.guess(num_encoders, of_encoders))
             z = tf.concat([loc + scale * z[:, :num_encoders], z[:, num_encoders:]], 1)
         z = tf.ensure_shape(z, (None, num_starts, target.latent_dim))
-        return self.climb(target, z)
+        mixture, calls = self.climb(target, z)
+        return mixture, tf.stack([num_encoders, num_encoders + calls])  # a guess is decoded, then encoded
 
     def climb(self, target, z):
         """Fit a normal distribution to the mode above each of the starts ``z`` (n, K, l); count the decoder's calls."""

@@ -61,7 +61,7 @@ class FromMixture(Weighted):
     class State(NamedTuple):
         particles: Any  # weighted draws of the last step, (n, C, 100)
         mixture: Any  # K normals of each row
-        calls: Any  # rows that making it sent through the decoder, counted with the first step
+        calls: Any  # rows that making it sent through encoder and decoder (2,), counted with the first step
 
     @property
     @abstractmethod
@@ -70,7 +70,7 @@ class FromMixture(Weighted):
 
     @abstractmethod
     def make(self, target: Target, seed: RowSeed) -> tuple[Mixture, Any]:
-        """Return the mixture for each row, and the decoder's calls that it took."""
+        """Return the mixture for each row, and the calls of encoder and decoder that it took (2,)."""
 
     def init(self, target, plan, seed, start=None):
         mixture, calls = self.make(target, seed)
@@ -82,7 +82,7 @@ class FromMixture(Weighted):
         gamma = target.log_gamma(z, target.decode(z))
         shape = tf.shape(state.particles.z)
         particles = Particles(tf.reshape(z, shape), tf.reshape(gamma - log_proposal, shape[:3]))
-        info = Info(untested(z[:, :1]), 0, count(z) + state.calls)
+        info = Info(untested(z[:, :1]), state.calls[0], count(z) + state.calls[1])
         return self.State(particles, state.mixture, tf.zeros_like(state.calls)), info
 
     def memory(self, target, plan):

@@ -45,7 +45,7 @@ class TemperedSMC(Population):
         Metropolis moves of each member per step: random walks and jumps in turn, at least 2.
     ess_share : float
         The effective sample size to which one step may reduce a population, as a share of it. It
-        sets the temperatures, for each population by itself.
+        sets the inverse temperatures, for each population by itself.
     num_components : int
         Components of the mixtures.
     num_populations : int
@@ -104,6 +104,10 @@ class TemperedSMC(Population):
         """Whether all populations of a row have reached the posterior and jumped about in it (n,)."""
         moved = (state.jumps >= 3.0) | (state.rounds >= self.most_rounds)
         return tf.reduce_all((state.temperature == 1.0) & moved, 1)
+
+    def settled(self, state):
+        """Whether a row is ready and each of its populations has jumped as often as it should (n,)."""
+        return self.ready(state) & tf.reduce_all(state.jumps >= 3.0, 1)
 
     def step(self, target, state, seed):
         of_ancestors, of_fit, of_moves = seed.split(3)
