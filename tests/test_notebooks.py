@@ -317,7 +317,7 @@ def test_caption_of_a_solution_is_folded():
 
 @pytest.mark.slow
 def test_a_notebook_says_of_its_kernel_what_the_kernel_says():
-    """JupyterLab writes what the kernel says into a notebook that it opens, and takes it for modified if that differs."""
+    """JupyterLab writes it into a notebook that it opens, and takes the notebook for modified if that differs."""
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import run_kernel
 

@@ -263,22 +263,28 @@ def normalise(notebook, stem: str):
     )
     clean.nbformat, clean.nbformat_minor = 4, 5
     count = 0
-    for number, cell in enumerate(clean.cells):
-        cell.id = f"{stem}-{number:03d}"
+    number = -1
+    for cell in clean.cells:
+        # A caption takes no number, so that a figure more or less does not rename what others wrote.
+        if lab.is_caption(cell) and number >= 0:
+            cell.id = f"{stem}-{number:03d}-caption"
+        else:
+            number += 1
+            cell.id = f"{stem}-{number:03d}"
         for volatile in ("execution", "collapsed", "scrolled", "ExecuteTime", "trusted", "editable", "slideshow"):
             cell.metadata.pop(volatile, None)
         tags = set(cell.metadata.get("tags", []))
         if cell.cell_type != "code":
             continue
         # JupyterLab folds what the book folds.
-        lab = {}
+        folds = {}
         if tags & {"hide-input", "hide-cell"}:
-            lab["source_hidden"] = True
+            folds["source_hidden"] = True
         if tags & {"hide-output", "hide-cell"}:
-            lab["outputs_hidden"] = True
+            folds["outputs_hidden"] = True
         cell.metadata.pop("jupyter", None)
-        if lab:
-            cell.metadata["jupyter"] = lab
+        if folds:
+            cell.metadata["jupyter"] = folds
         if cell.execution_count is not None:
             count += 1
             cell.execution_count = count

@@ -27,7 +27,7 @@ def for_reading(notebook, bibliography: Path = BIBLIOGRAPHY):
     made = copy.deepcopy(notebook)
     made.cells = []
     for cell in copy.deepcopy(notebook.cells):
-        if CAPTION in cell.metadata.get("tags", []):
+        if is_caption(cell):
             continue  # written anew from the figure's metadata
         if cell.cell_type == "markdown":
             cell.source = _outside_code(ROLE, lambda match: _plain(match, bibliography), cell.source)
@@ -42,12 +42,17 @@ def for_reading(notebook, bibliography: Path = BIBLIOGRAPHY):
 def for_pages(notebook):
     """Copy the notebook without the cells of captions, and with citations as MyST's roles."""
     made = copy.deepcopy(notebook)
-    made.cells = [cell for cell in made.cells if CAPTION not in cell.metadata.get("tags", [])]
+    made.cells = [cell for cell in made.cells if not is_caption(cell)]
     for cell in made.cells:
         if cell.cell_type == "markdown":
             cell.source = GROUP.sub(lambda match: _role("p", match[0]), cell.source)
             cell.source = re.sub(LINK, lambda match: _role("t", match[0]), cell.source)
     return made
+
+
+def is_caption(cell) -> bool:
+    """Return whether a cell repeats the caption of the figure above it."""
+    return CAPTION in cell.metadata.get("tags", [])
 
 
 def check(notebook, bibliography: Path = BIBLIOGRAPHY) -> list[str]:

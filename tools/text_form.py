@@ -64,12 +64,11 @@ def describe(figure: Figure) -> str:
 def _smallest_text(figure: Figure) -> list[str]:
     """Return the size of the smallest letters, by which the pages know how small they may show the figure."""
     sizes = []
-    for text in figure.findobj(lambda artist: isinstance(artist, Text)):
-        words = text.get_text()
-        if text.get_visible() and words.strip():
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and text.get_visible() and text.get_text().strip():
             # Mathtext sets exponents and indices at 0.7 of the size.
-            small = 0.7 if re.search(r"\$[^$]*[_^][^$]*\$", words) else 1.0
-            sizes.append(text.get_fontsize() * small)
+            small = 0.7 if re.search(r"\$[^$]*[_^][^$]*\$", text.get_text()) else 1.0
+            sizes.append(float(text.get_fontsize()) * small)
     return [f"smallest text: {min(sizes):.1f} pt"] if sizes else []
 
 
