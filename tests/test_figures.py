@@ -10,6 +10,7 @@ import pytest
 from nbformat.v4 import new_output
 
 import gates
+import pictures
 from cvae_tutorial.plotting import METHOD_COLORS, conditional_histogram, set_style
 from text_form import describe
 
@@ -201,6 +202,46 @@ def test_a_cell_may_state_its_own_tolerance():
     loose = gates.Tolerance.of(cell)
     assert gates.compare_text("loss 1.55, step 105", "loss 1.45, step 100", loose) == []
     assert gates.compare_text("loss 1.75", "loss 1.45", loose)
+
+
+def html(words="W1 0.41", script="const w = [0.5, 'abc'];", data="aGVsbG8="):
+    text = f'<x-y><img src="data:image/svg+xml;base64,{data}" alt="{words}"></x-y><script>{script}</script>'
+    return [new_output("display_data", {"text/html": text})]
+
+
+def test_scripts_and_embedded_data_are_compared_as_they_are():
+    """A weight that a script holds is no printed number, and what looks like text in it is none."""
+    assert gates.compare_outputs(html(words="W1 0.42"), html()) == []
+    assert gates.compare_outputs(html(words="W1 0.52"), html())
+    assert gates.compare_outputs(html(script="const w = [0.501, 'abc'];"), html())
+    assert gates.compare_outputs(html(data="aGVsbG9="), html())
+
+
+def test_a_script_is_not_taken_for_what_a_cell_prints():
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell("f()", outputs=html(script="Text(1); '/home/x'; '<Axes'"))]
+    assert gates._check_code(notebook.cells[0]) == []
+    notebook.cells[0].outputs = html(words="Text(1)")
+    assert gates._check_code(notebook.cells[0])
+
+
+@pytest.mark.parametrize("dpi", [72, 120])
+def test_smallest_text_of_a_figure_is_known(dpi):
+    with plt.rc_context({"figure.dpi": dpi, "savefig.dpi": "figure", "font.size": 10}):
+        figure, ax = plt.subplots(figsize=(6, 3))
+        ax.set_xlabel("points", fontsize=9)
+        ax.text(0.5, 0.5, "", fontsize=2)
+        ax.text(0.5, 0.5, "hidden", fontsize=2, visible=False)
+        assert "smallest text: 9.0 pt" in describe(figure)
+        ax.set_ylabel("$x^2$", fontsize=10)  # an exponent is set at 0.7 of the size
+        outputs = published(figure)[0].data
+    assert "smallest text: 7.0 pt" in outputs["text/plain"]
+    png = base64.b64decode(outputs["image/png"])
+    width, text = pictures.text_pixels(png, outputs["text/plain"])
+    assert abs(width - 6 * dpi) < 0.2 * 6 * dpi and text == pytest.approx(7 * dpi / 72, rel=0.01)
+    least = pictures.least_width(png, outputs["text/plain"])
+    assert text * least / width == pytest.approx(pictures.SMALLEST, rel=0.01)
+    assert pictures.least_width(png, "Figure of 1 panels") is None
 
 
 def test_missing_or_added_output_is_a_difference():

@@ -12,6 +12,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 import book
 import gates
+import lab
+import pictures
 import site_checks
 
 CHAPTERS = book.notebooks()
@@ -59,6 +61,12 @@ FIGURE = {
 }
 
 
+REFERENCES = r"""@article{one2020, author = {L{\'e}on, Ada}, title = {One}, journal = {J}, year = {2020}}
+@article{two2021, author = {van der Berg, Bo and {\O}st, Cy}, title = {Two}, journal = {J}, year = {2021}}
+@article{three2022, author = {A, B and C, D and E, F}, title = {Three}, journal = {J}, year = {2022}}
+"""
+
+
 def small_chapter():
     notebook = new_notebook()
     notebook.cells = [
@@ -83,9 +91,9 @@ def project(tmp_path_factory):
     shutil.copytree(book.ROOT / "tools", root / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(book.BOOK / "_ext", root / "book/_ext", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(book.BOOK / "conftest.py", root / "book")
-    for name in ("book.css", "logo.svg", "favicon.svg"):
+    for name in ("book.css", "book.js", "logo.svg", "favicon.svg"):
         shutil.copy(book.BOOK / "_static" / name, root / "book/_static")
-    (root / "book/references.bib").write_text("")
+    (root / "book/references.bib").write_text(REFERENCES, encoding="utf8")
     shutil.copy(book.ROOT / "_config.yml", root)
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: book/01_small\n")
     (root / "book/index.md").write_text("# A small book\n\nOne [chapter](01_small.ipynb).\n")
@@ -218,6 +226,23 @@ def timed(notebook):
     gates.code_cells(notebook)[1].metadata["execution"] = {"iopub.execute_input": "2026-01-01"}
 
 
+def uncited(notebook):
+    notebook.cells[0].source += "\n\nAs {cite:t}`one2020` says."
+
+
+def other_caption(notebook):
+    figure = gates.code_cells(notebook)[0].metadata["mystnb"]["figure"]
+    figure["caption"] = "The line is a parabola, after all."
+
+
+def other_kernel(notebook):
+    notebook.metadata["kernelspec"]["display_name"] = "Python 3"
+
+
+def other_package(notebook):
+    notebook.metadata["published"]["package"] = "0" * 64
+
+
 def no_solutions(notebook):
     for cell in gates.code_cells(notebook):
         cell.metadata.pop("tags", None)
@@ -236,6 +261,10 @@ UNFIT = {
     "skipped by a comment": (set_source(1, "# NBVAL_IGNORE_OUTPUT\nprint(1)"), "reason"),
     "a tolerance without a reason": (loosened, "reason"),
     "volatile metadata": (timed, "volatile"),
+    "another name of the kernel": (other_kernel, "volatile"),
+    "a citation that JupyterLab shows as its source": (uncited, "captions or citations"),
+    "a caption that JupyterLab shows otherwise": (other_caption, "captions or citations"),
+    "outputs of another package": (other_package, "another version of the package"),
     "a figure the gate cannot read": (
         set_output(0, output_type="display_data", data={"image/svg+xml": "<svg/>"}),
         "PNG",
@@ -252,6 +281,52 @@ def test_unfit_notebook_is_refused(chapter, fault):
     edit, message = UNFIT[fault]
     change(chapter, edit)
     assert any(message in problem for problem in gates.check_notebook(chapter))
+
+
+# ---------------------------------------------------------------- readable without MyST
+
+
+def test_citations_and_captions_read_without_myst_and_come_back_for_the_pages(tmp_path):
+    bibliography = tmp_path / "references.bib"
+    bibliography.write_text(REFERENCES, encoding="utf8")
+    notebook = small_chapter()
+    said = "By {cite:t}`one2020`, later {cite:p}`two2021,three2022`. (In print.) Write `` {cite:t}`key` ``."
+    notebook.cells[0].source = said
+    notebook.cells[1].metadata["mystnb"]["figure"] = {"caption": "After {cite:t}`two2021`.", "name": "fig-parabola"}
+    reading = lab.for_reading(notebook, bibliography)
+    assert reading.cells[0].source == (
+        "By [Léon (2020)](bibliography.md#one2020), later ([van der Berg and Øst, 2021](bibliography.md#two2021); "
+        "[A et al., 2022](bibliography.md#three2022)). (In print.) Write `` {cite:t}`key` ``."
+    )
+    caption = reading.cells[2].source
+    assert '<a id="fig-parabola"></a>' in caption and "[van der Berg and Øst (2021)]" in caption
+    assert lab.check(reading, bibliography) == []
+    assert [c.source for c in lab.for_reading(reading, bibliography).cells] == [c.source for c in reading.cells]
+    pages = lab.for_pages(reading)
+    assert [c.source for c in pages.cells] == [c.source for c in notebook.cells]
+    notebook.cells[0].source = "{cite:t}`four2023`"
+    assert "four2023" in lab.check(notebook, bibliography)[0]
+
+
+def test_caption_of_a_solution_is_folded():
+    notebook = small_chapter()
+    notebook.cells[1].metadata["tags"] = ["solution", "hide-cell"]
+    caption = lab.for_reading(notebook).cells[2].source
+    assert caption.startswith("<details>") and FIGURE["figure"]["caption"] in caption
+
+
+@pytest.mark.slow
+def test_a_notebook_says_of_its_kernel_what_the_kernel_says():
+    """JupyterLab writes it into a notebook that it opens, and takes the notebook for modified if that differs."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import run_kernel
+
+    metadata = gates.normalise(small_chapter(), "01_small").metadata
+    spec = KernelSpecManager().get_kernel_spec("python3")
+    assert metadata.kernelspec == {"name": "python3", "display_name": spec.display_name, "language": spec.language}
+    with run_kernel() as client:
+        said = client.kernel_info(reply=True, timeout=60)["content"]["language_info"]
+    assert metadata.language_info == said
 
 
 # ---------------------------------------------------------------- nbval
@@ -369,6 +444,73 @@ def test_a_changed_package_changes_the_built_page(project, chapter):
         package.write_text(before)
 
 
+def test_the_hash_of_a_package_is_of_what_it_holds(tmp_path):
+    """Neither line ends nor what runs leave behind count; every source and weight does."""
+    files = {"a.py": b"x = 1\n", "b/c.py": b"y = 2\n", "weights/w.npz": b"\0\r\n\0", "weights/w.json": b"{}\n"}
+
+    def hashed(name, **changes):
+        for place, content in (files | changes).items():
+            (tmp_path / name / place).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / place).write_bytes(content)
+        return gates.package_hash(tmp_path / name)
+
+    plain = hashed("plain")
+    assert plain == hashed("windows", **{"a.py": b"x = 1\r\n", "weights/w.json": b"{}\r\n"})
+    for place in ("__pycache__/a.cpython-311.pyc", "b/__pycache__/c.pyc", ".DS_Store", ".ipynb_checkpoints/a.py"):
+        assert plain == hashed("plain", **{place: b"left behind"})
+    for number, (place, content) in enumerate(
+        {"a.py": b"x = 2\n", "weights/w.npz": b"\0\n\0", "b/d.py": b"", "weights/w.json": b"{ }\n"}.items()
+    ):
+        assert plain != hashed(f"changed {number}", **{place: content}), place
+
+
+@pytest.mark.slow
+def test_outputs_of_another_package_are_refused_until_published_again(project, chapter):
+    package = project / "cvae_tutorial/__init__.py"
+    before = package.read_text(encoding="utf8")
+    assert tool(project, "check").returncode == 0
+    package.write_text("answer = 2\n")
+    try:
+        done = tool(project, "check")
+        assert done.returncode == 1 and "another version of the package" in done.stderr
+        assert tool(project, "publish").returncode == 0
+        assert tool(project, "check").returncode == 0
+    finally:
+        package.write_text(before)
+
+
+@pytest.mark.slow
+def test_publishing_replaces_what_only_a_wider_gate_lets_pass(project, chapter):
+    """A gate is for other processors: on this one, what is published is what the code computes."""
+
+    def edit(notebook):
+        cell = gates.code_cells(notebook)[1]
+        cell.source = "print('W1', 0.412, 'of', 5000)"
+        cell.outputs = [new_output(output_type="stream", name="stdout", text="W1 0.500 of 5000\n")]
+        cell.metadata["gate"] = {"atol": 10, "why": "wide, to see that publishing does not use it"}
+
+    change(chapter, edit)
+    done = tool(project, "publish")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 8 cells have new outputs" in done.stdout
+    assert "0.412" in gates.code_cells(nbformat.read(chapter, as_version=4))[1].outputs[0].text
+
+
+def test_a_run_says_first_how_long_it_will_take(tmp_path):
+    def chapter_of(name, seconds):
+        notebook = small_chapter()
+        notebook.metadata["published"] = {"seconds": seconds} if seconds else {}
+        nbformat.write(notebook, tmp_path / name)
+        return tmp_path / name
+
+    short, long, new = chapter_of("a.ipynb", 30), chapter_of("b.ipynb", 400), chapter_of("c.ipynb", None)
+    assert book.expected([short], 2) == "about a minute"
+    assert book.expected([short, long], 1) == "about 8 minutes"
+    assert book.expected([short, long], 2) == "about 7 minutes"  # as long as the longest
+    assert book.expected([short, long, new], 1) == "about 11 minutes"  # the new one as the mean of the others
+    assert "not known" in book.expected([new], 2)
+
+
 # ---------------------------------------------------------------- the build is strict
 
 FAULTY_PAGES = {
@@ -403,12 +545,17 @@ FAULTY_HTML = {
     "without caption": '<article><img src="a.png" alt="a rising line"></article>',
     "elsewhere": '<script src="https://example.org/x.js"></script>',
     "fetched from elsewhere": '<link rel="stylesheet" href="//example.org/x.css">',
+    "raw TeX in the text: with probability $": "<article><p>with probability $</p></article>",
+    "raw TeX in the text: An improved": r"<article><p>An improved \widehat R</p></article>",
+    "no description": "<article>A page.</article>",
+    "no og:title": "<article>A page.</article>",
+    "repeats itself": "<head><title>A book \u2014 A book</title></head><article>A page.</article>",
 }
 
 
 @pytest.mark.parametrize("message", FAULTY_HTML)
 def test_site_check_reports(tmp_path, message):
-    (tmp_path / "index.html").write_text(f"<html><body>{FAULTY_HTML[message]}</body></html>")
+    (tmp_path / "index.html").write_text(f"<html>{FAULTY_HTML[message]}</html>")
     assert any(message in problem for problem in site_checks.check_site(tmp_path))
 
 
@@ -419,19 +566,53 @@ def test_site_check_reports_a_path_of_the_machine(tmp_path):
     assert any("path of this machine" in problem for problem in site_checks.check_site(html))
 
 
+def test_site_check_reports_a_source_map(tmp_path):
+    (tmp_path / "index.html").write_text("<html></html>")
+    (tmp_path / "theme.js.map").write_text("{}")
+    assert any("source map" in problem for problem in site_checks.check_site(tmp_path))
+
+
 def test_site_check_passes_a_sound_page(tmp_path):
     (tmp_path / "index.html").write_text(
-        '<html><body><h1 id="top">T</h1><a href="#top">up</a><a href="https://example.org">out</a><article><figure>'
+        '<html><head><title>T \u2014 Book</title><meta name="description" content="What it holds.">'
+        '<meta property="og:title" content="T"><meta property="og:description" content="What it holds."></head>'
+        r'<body><p class="math">\(x^2\)</p><pre>$ make book</pre><article><code>$x$</code></article>'
+        '<h1 id="top">T</h1><a href="#top">up</a><a href="https://example.org">out</a><article><figure>'
         '<img src="a.png" alt="a rising line"><figcaption>c</figcaption></figure></article></body></html>'
     )
     assert site_checks.check_site(tmp_path) == []
+
+
+# ---------------------------------------------------------------- what the pages know of a figure
+
+
+def test_folded_code_has_a_name_of_its_own():
+    notebook = new_notebook()
+    notebook.cells = [
+        new_markdown_cell("# A chapter\n\n## The cost of $W_1$"),
+        new_code_cell("x = 1", metadata={"tags": ["hide-input"], "mystnb": FIGURE}),
+        new_code_cell("def f():\n    pass", metadata={"tags": ["hide-input"]}),
+        new_code_cell("x = 2", metadata={"tags": ["hide-input"]}),
+        new_code_cell("x = 3", metadata={"tags": ["hide-input"]}),
+        new_code_cell("x = 4", metadata={"tags": ["hide-input"], "mystnb": {"code_prompt_show": "Show the table"}}),
+        new_code_cell("x = 5"),
+    ]
+    shown = [c.metadata["mystnb"].get("code_prompt_show") for c in gates.code_cells(pictures.prepare(notebook))]
+    assert shown == [
+        "Show the code of the figure “parabola”",
+        "Show the code of f",
+        "Show the code of a step in “The cost of W_1”",
+        "Show the code of a step in “The cost of W_1”, 2",
+        "Show the table",
+        None,
+    ]
 
 
 @pytest.mark.slow
 def test_build_fails_on_a_raising_cell(project, chapter):
     def edit(notebook):
         set_source(1, "raise ValueError('a cell that raises')")(notebook)
-        notebook.metadata["published"] = gates.seal(notebook)
+        notebook.metadata["published"]["outputs"] = gates.seal(notebook)
 
     change(chapter, edit)
     done = tool(project, "build")

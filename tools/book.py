@@ -18,10 +18,13 @@ import argparse
 import concurrent.futures
 import copy
 import hashlib
+import html
 import importlib.metadata
+import math
 import multiprocessing
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +34,8 @@ from pathlib import Path
 import nbformat
 
 import gates
+import lab
+import pictures
 import site_checks
 import text_form
 
@@ -167,12 +172,29 @@ def run(path: Path) -> tuple[str, float, float | None]:
     return path.stem, seconds, memory
 
 
+def expected(paths: list[Path], jobs: int) -> str:
+    """Say how long it will take to run notebooks, from what they took when they were published."""
+    taken = [seconds(nbformat.read(path, as_version=4)) for path in paths]
+    known = [s for s in taken if s]
+    if not known:
+        return "how long it takes is not known yet"
+    each = sum(known) / len(known)  # for those not published yet
+    total = max(sum(s or each for s in taken) / jobs, *known)
+    return f"about {math.ceil(total / 60)} minutes" if total > 60 else "about a minute"
+
+
+def seconds(notebook) -> float | None:
+    """Return what a notebook took to run when it was published, in round figures."""
+    published = notebook.metadata.get("published")
+    return published.get("seconds") if isinstance(published, dict) else None
+
+
 def run_all(paths: list[Path], jobs: int) -> None:
     """Run notebooks, some at a time, and say how long each took."""
     if not paths:
         print("Every chapter's last run is fresh: nothing to run")
         return
-    print(f"Running {len(paths)} of the book's notebooks, {jobs} at a time", flush=True)
+    print(f"Running {len(paths)} of the book's notebooks, {jobs} at a time: {expected(paths, jobs)}", flush=True)
     failed = []
     # Fresh processes: TensorFlow and ZeroMQ do not survive a fork.
     with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -213,8 +235,16 @@ def publish(names: list[str], jobs: int) -> None:
                 and not gates.compare_outputs(cell.outputs, was.outputs, gates.DEFAULT)
             ):
                 cell.outputs, kept = copy.deepcopy(was.outputs), kept + 1
-        clean = gates.normalise(after, path.stem)
-        clean.metadata["published"] = gates.seal(clean)
+        clean = gates.normalise(lab.for_reading(after, path.parent / "references.bib"), path.stem)
+        clean.metadata.language_info.version = platform.python_version()
+        took, before_took = after.metadata.run.seconds, seconds(before)
+        if before_took is None or not before_took / 1.5 <= took <= before_took * 1.5:
+            before_took = float(f"{max(took, 1):.1g}")
+        clean.metadata["published"] = {
+            "outputs": gates.seal(clean),
+            "package": gates.package_hash(PACKAGE),
+            "seconds": round(before_took),
+        }
         nbformat.validate(clean)
         nbformat.write(clean, path)
         total = len(gates.code_cells(clean))
@@ -222,9 +252,12 @@ def publish(names: list[str], jobs: int) -> None:
     check(names)
 
 
-def check(names: list[str] | None = None) -> None:
-    """Raise BookError with all that is wrong with the notebooks as they stand."""
-    problems = [f"  {p.stem}: {message}" for p in notebooks(names) for message in gates.check_notebook(p)]
+def check(names: list[str] | None = None, fresh: bool = True) -> None:
+    """Raise BookError with all that is wrong with the notebooks as they stand.
+
+    The build, which runs whatever changed, does not ask for ``fresh`` outputs.
+    """
+    problems = [f"  {p.stem}: {message}" for p in notebooks(names) for message in gates.check_notebook(p, fresh=fresh)]
     if problems:
         raise BookError("the notebooks cannot be published:\n" + "\n".join(problems))
     print(f"Checked {len(notebooks(names))} notebooks: as they should be")
@@ -247,7 +280,8 @@ def stage(destination: Path) -> None:
         if path.suffix == ".ipynb":
             notebook = finished(path)
             runs[path.stem] = notebook.metadata.pop("run")
-            content = nbformat.writes(gates.normalise(notebook, path.stem)).encode()
+            page = pictures.prepare(lab.for_pages(notebook))
+            content = nbformat.writes(gates.normalise(page, path.stem)).encode()
         wanted[destination / path.relative_to(ROOT)] = content
     status = destination / "book" / "status.md"
     if status in wanted:
@@ -277,10 +311,29 @@ def status_table(runs: dict) -> str:
     return "\n".join(lines)
 
 
+def finish(site: Path) -> None:
+    """Take from the built pages what no reader needs, and give the first one a name."""
+    for path in [*site.rglob("*.js.map"), *site.rglob("*.css.map")]:
+        path.unlink()
+    first = next(site.glob("book/index.html"), None)
+    if first is not None:
+        head = re.findall(r"<title>.*?</title>|<meta (?:name=\"description\"|property=)[^>]*>", first.read_text("utf8"))
+        title = html.unescape(re.sub("<.*?>", "", head[0])) if head else "The book"
+        (site / "index.html").write_text(
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            '<meta http-equiv="refresh" content="0; url=book/index.html">\n'
+            + "\n".join(head)
+            + f'\n</head>\n<body><main><h1><a href="book/index.html">{html.escape(title)}</a></h1></main></body>\n'
+            "</html>\n",
+            encoding="utf8",
+        )
+
+
 def build(jobs: int) -> None:
     """Run what changed, build the pages with every warning an error, and check them."""
     start = time.monotonic()
-    check()
+    check(fresh=False)
     run_all([p for p in notebooks() if executed(p) is None], jobs)
     stage(BUILD / "stage")
     # Sphinx reports a page's warnings only when it reads the page. After a build that failed
@@ -313,6 +366,7 @@ def build(jobs: int) -> None:
     if done.returncode:
         raise BookError("Sphinx stopped:\n" + done.stdout + done.stderr)
     print(f"  {time.monotonic() - begun:.1f} s", flush=True)
+    finish(BUILD / "html")
     problems = site_checks.check_site(BUILD / "html")
     if problems:
         raise BookError("the built pages have faults:\n" + "\n".join(f"  {p}" for p in problems))

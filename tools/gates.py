@@ -22,6 +22,7 @@ import hashlib
 import io
 import itertools
 import json
+import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ import nbformat
 import numpy as np
 from PIL import Image
 from scipy import ndimage
+
+import lab
 
 MAX_BYTES = 3_000_000
 BLOCKING_TAGS = {
@@ -45,6 +48,10 @@ BLOCKING_TAGS = {
 BLOCKING_COMMENT = re.compile(
     r"^\s*#+\s*(NBVAL_(?:SKIP|IGNORE_OUTPUT|RAISES_EXCEPTION)|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*$", re.M
 )
+
+
+# What runs in a page, and what is data: neither holds words or numbers that a reader sees.
+EMBEDDED = re.compile(r"<script\b.*?</script>|data:[\w.+-]+/[\w.+-]+[;,][^\"'\s>]*", re.S)
 
 
 @dataclass(frozen=True)
@@ -214,6 +221,10 @@ def _compare_data(mime: str, new, old, tolerance: Tolerance) -> list[str]:
             if worst <= tolerance.level
             else [f"picture differs: {worst:.3f} in its worst place, at most {tolerance.level} is allowed"]
         )
+    if mime == "text/html":
+        if EMBEDDED.findall(new) != EMBEDDED.findall(old):
+            return ["a script or embedded data differ"]
+        new, old = EMBEDDED.sub("", new), EMBEDDED.sub("", old)
     if isinstance(new, str):
         return compare_text(new, old, tolerance)
     return [] if new == old else [f"{mime} differs"]
@@ -228,34 +239,52 @@ def code_cells(notebook) -> list:
 
 
 def normalise(notebook, stem: str):
-    """Copy the notebook without anything that changes from run to run."""
+    """Copy the notebook without anything that changes from run to run.
+
+    Kernel and language are as JupyterLab writes them, or it would take every notebook for modified once it is open.
+    """
     clean = copy.deepcopy(notebook)
     kept = {k: v for k, v in notebook.metadata.items() if k == "published"}
+    version = str(notebook.metadata.get("language_info", {}).get("version", ""))
     clean.metadata = nbformat.from_dict(
         kept
         | {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
+            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+            "language_info": {
+                "codemirror_mode": {"name": "ipython", "version": 3},
+                "file_extension": ".py",
+                "mimetype": "text/x-python",
+                "name": "python",
+                "nbconvert_exporter": "python",
+                "pygments_lexer": "ipython3",
+                "version": version if re.fullmatch(r"3\.\d+\.\d+", version) else platform.python_version(),
+            },
         }
     )
     clean.nbformat, clean.nbformat_minor = 4, 5
     count = 0
-    for number, cell in enumerate(clean.cells):
-        cell.id = f"{stem}-{number:03d}"
+    number = -1
+    for cell in clean.cells:
+        # A caption takes no number, so that a figure more or less does not rename what others wrote.
+        if lab.is_caption(cell) and number >= 0:
+            cell.id = f"{stem}-{number:03d}-caption"
+        else:
+            number += 1
+            cell.id = f"{stem}-{number:03d}"
         for volatile in ("execution", "collapsed", "scrolled", "ExecuteTime", "trusted", "editable", "slideshow"):
             cell.metadata.pop(volatile, None)
         tags = set(cell.metadata.get("tags", []))
         if cell.cell_type != "code":
             continue
         # JupyterLab folds what the book folds.
-        lab = {}
+        folds = {}
         if tags & {"hide-input", "hide-cell"}:
-            lab["source_hidden"] = True
+            folds["source_hidden"] = True
         if tags & {"hide-output", "hide-cell"}:
-            lab["outputs_hidden"] = True
+            folds["outputs_hidden"] = True
         cell.metadata.pop("jupyter", None)
-        if lab:
-            cell.metadata["jupyter"] = lab
+        if folds:
+            cell.metadata["jupyter"] = folds
         if cell.execution_count is not None:
             count += 1
             cell.execution_count = count
@@ -273,10 +302,34 @@ def seal(notebook) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def check_notebook(path: Path) -> list[str]:
-    """Return what keeps a notebook from being published, as messages; empty when nothing does."""
+def package_hash(package: Path) -> str:
+    """Hash the package's sources and weights: the same on every machine, whatever its line ends and order of files."""
+    digest = hashlib.sha256()
+    files = {p.relative_to(package).as_posix(): p for p in package.rglob("*") if p.is_file() and p.suffix != ".pyc"}
+    for name in sorted(files):
+        if any(part.startswith((".", "__pycache__")) for part in name.split("/")):
+            continue
+        content = files[name].read_bytes()
+        if b"\0" not in content:  # text, which a checkout on Windows may hold with other line ends
+            content = content.replace(b"\r\n", b"\n")
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def check_notebook(path: Path, *, fresh: bool = True) -> list[str]:
+    """Return what keeps a notebook from being published, as messages; empty when nothing does.
+
+    Parameters
+    ----------
+    path : Path
+        A notebook, with the package and references.bib where the book has them.
+    fresh : bool
+        Whether outputs of another version of the package than the one beside the notebook are a fault.
+    """
     notebook = nbformat.read(path, as_version=4)
     stem, problems = path.stem, []
+    published = notebook.metadata.get("published")
+    published = published if isinstance(published, dict) else {}
     cells = code_cells(notebook)
     if path.stat().st_size > MAX_BYTES:
         problems.append(f"larger than {MAX_BYTES / 1e6:.0f} MB")
@@ -284,8 +337,11 @@ def check_notebook(path: Path) -> list[str]:
         problems.append("holds no code")
     if [c.execution_count for c in cells] != list(range(1, len(cells) + 1)):
         problems.append("its code cells have not all been executed in order, from 1")
-    if notebook.metadata.get("published") != seal(notebook):
+    if published.get("outputs") != seal(notebook):
         problems.append("its outputs were not written by `make publish`, or its code was changed afterwards")
+    if fresh and published.get("package") != package_hash(path.parent.parent / "cvae_tutorial"):
+        problems.append("its outputs are of another version of the package: run `make publish`")
+    problems += lab.check(notebook, path.parent / "references.bib")
     if nbformat.writes(normalise(notebook, stem)) != nbformat.writes(notebook):
         problems.append("holds volatile metadata: run `make publish`")
     if not any("image/png" in o.get("data", {}) for c in cells for o in c.outputs):
@@ -340,6 +396,7 @@ def _check_code(cell) -> list[str]:
         text = output.get("text", "") + "".join(
             v for k, v in output.get("data", {}).items() if isinstance(v, str) and k.startswith("text/")
         )
+        text = EMBEDDED.sub("", text)
         if output.output_type == "stream" and output.name == "stderr":
             problems.append("has written to stderr")
         if output.output_type == "error" and "raises-exception" not in tags:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -9,7 +10,7 @@ from bs4 import BeautifulSoup
 
 
 def check_site(html: Path) -> list[str]:
-    """Broken links, pictures without alt text or caption, and anything fetched from elsewhere.
+    """Broken links, pictures without alt text or caption, raw TeX, pages without a description, and what is not needed.
 
     Parameters
     ----------
@@ -31,7 +32,40 @@ def check_site(html: Path) -> list[str]:
     for page, soup in pages.items():
         name = page.relative_to(html).as_posix()
         found = _links(page, soup, anchors) + _pictures(soup) + _outside(soup) + _private(soup, html)
+        found += _raw_tex(soup) + _head(soup)
         problems += [f"{name}: {m}" for m in found]
+    maps = sorted(p.relative_to(html).as_posix() for p in html.rglob("*.map"))
+    return problems + [f"{name}: a source map, which no reader needs" for name in maps]
+
+
+# Where a dollar sign and a backslash are what they are.
+VERBATIM = ("pre", "code", "script", "style", "kbd")
+RAW_TEX = re.compile(r"\$|\\[a-zA-Z]+|\\[()\[\]]")
+
+
+def _raw_tex(soup) -> list[str]:
+    """Look for formulae that have been left as their source."""
+    problems = []
+    for article in soup.select("article"):
+        for text in article.find_all(string=RAW_TEX):
+            if not any(p.name in VERBATIM or "math" in (p.get("class") or []) for p in text.parents):
+                problems.append(f"raw TeX in the text: {' '.join(text.split())[:80]}")
+    return problems
+
+
+def _head(soup) -> list[str]:
+    """Look for what search engines and previews of links show of a page."""
+    if not soup.find("article") and not soup.select("meta[http-equiv]"):
+        return []
+    problems = []
+    for name, value in (("name", "description"), ("property", "og:title"), ("property", "og:description")):
+        tag = soup.find("meta", attrs={name: value})
+        if tag is None or not tag.get("content", "").strip():
+            problems.append(f"no {value} in its head")
+    title = soup.title.get_text(strip=True) if soup.title else ""
+    pieces = [piece.strip() for piece in re.split("\u2014|\u2013", title)]
+    if not title or len(set(pieces)) < len(pieces):
+        problems.append(f"its title is empty, or repeats itself: {title}")
     return problems
 
 

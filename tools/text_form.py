@@ -6,10 +6,13 @@ JupyterLab and the book show the picture alone.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
+from matplotlib.text import Text
 from matplotlib.transforms import Transform
 from numpy.typing import ArrayLike, NDArray
 
@@ -54,7 +57,19 @@ def describe(figure: Figure) -> str:
         lines += [f"  bars: {_summary(bars, ax.transData, ax)}"] if bars else []
         for values, edges, _ in [p.get_data() for p in ax.patches if isinstance(p, StepPatch)]:
             lines.append(f"  steps: {_summary(np.column_stack([edges[1:], values]), ax.transData, ax)}")
-    return "\n".join(lines)
+    # Last, when the loop above has made the axes write their tick labels.
+    return "\n".join([*lines, *_smallest_text(figure)])
+
+
+def _smallest_text(figure: Figure) -> list[str]:
+    """Return the size of the smallest letters, by which the pages know how small they may show the figure."""
+    sizes = []
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and text.get_visible() and text.get_text().strip():
+            # Mathtext sets exponents and indices at 0.7 of the size.
+            small = 0.7 if re.search(r"\$[^$]*[_^][^$]*\$", text.get_text()) else 1.0
+            sizes.append(float(text.get_fontsize()) * small)
+    return [f"smallest text: {min(sizes):.1f} pt"] if sizes else []
 
 
 def _summary(points: ArrayLike, transform: Transform, ax: Axes) -> str:

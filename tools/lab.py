@@ -1,0 +1,111 @@
+"""Make a notebook readable where MyST is not: in JupyterLab, on a code host, as a download.
+
+`make publish` writes into the notebook what only the pages would show otherwise: below each figure its caption,
+from the cell's metadata, with the figure's name as a target of links, and each citation as names and year. The
+build takes both back (`for_pages`), so that the pages number their figures and list what they cite as ever.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import re
+from pathlib import Path
+
+from nbformat.v4 import new_markdown_cell
+
+BIBLIOGRAPHY = Path(__file__).resolve().parent.parent / "book/references.bib"
+CAPTION = "caption"  # the tag of a cell that repeats the caption of the figure above it
+ROLE = re.compile(r"\{cite:([tp])\}`([^`]+)`")
+LINK = r"\[[^\]]+\]\(bibliography\.md#([\w-]+)\)"
+GROUP = re.compile(rf"\({LINK}(?:; {LINK})*\)")
+CODE = re.compile(r"(^```.*?^```[^\n]*|``.*?``)", re.M | re.S)
+
+
+def for_reading(notebook, bibliography: Path = BIBLIOGRAPHY):
+    """Copy the notebook with captions below its figures and citations in plain Markdown."""
+    made = copy.deepcopy(notebook)
+    made.cells = []
+    for cell in copy.deepcopy(notebook.cells):
+        if is_caption(cell):
+            continue  # written anew from the figure's metadata
+        if cell.cell_type == "markdown":
+            cell.source = _outside_code(ROLE, lambda match: _plain(match, bibliography), cell.source)
+        made.cells.append(cell)
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        if cell.cell_type == "code" and figure.get("caption"):
+            said = ROLE.sub(lambda match: _plain(match, bibliography), figure["caption"])
+            made.cells.append(_caption(said, figure.get("name"), "hide-cell" in cell.metadata.get("tags", [])))
+    return made
+
+
+def for_pages(notebook):
+    """Copy the notebook without the cells of captions, and with citations as MyST's roles."""
+    made = copy.deepcopy(notebook)
+    made.cells = [cell for cell in made.cells if not is_caption(cell)]
+    for cell in made.cells:
+        if cell.cell_type == "markdown":
+            cell.source = GROUP.sub(lambda match: _role("p", match[0]), cell.source)
+            cell.source = re.sub(LINK, lambda match: _role("t", match[0]), cell.source)
+    return made
+
+
+def is_caption(cell) -> bool:
+    """Return whether a cell repeats the caption of the figure above it."""
+    return CAPTION in cell.metadata.get("tags", [])
+
+
+def check(notebook, bibliography: Path = BIBLIOGRAPHY) -> list[str]:
+    """Return what a reader without MyST would miss, as messages."""
+    try:
+        wanted = for_reading(notebook, bibliography)
+    except KeyError as error:
+        return [f"cites {error}, which references.bib does not hold"]
+    if [_shown(c) for c in wanted.cells] == [_shown(c) for c in notebook.cells]:
+        return []
+    return ["captions or citations are not as `make publish` writes them for JupyterLab"]
+
+
+def _shown(cell) -> tuple:
+    return cell.cell_type, cell.source, cell.metadata.get("tags", [])
+
+
+def _caption(said: str, name: str | None, folded: bool):
+    target = f'<a id="{name}"></a>' if name else ""
+    if folded:  # it would give the solution away
+        text = f"<details><summary>The figure's caption</summary>\n\n{target}{said}\n\n</details>"
+    else:
+        text = f"{target}**Figure.** {said}"
+    return new_markdown_cell(text, metadata={"tags": [CAPTION]})
+
+
+def _role(kind: str, links: str) -> str:
+    return f"{{cite:{kind}}}`{','.join(re.findall(LINK, links))}`"
+
+
+def _plain(match: re.Match, bibliography: Path) -> str:
+    """Return a citation as links of names and years."""
+    entries = [(key.strip(), *references(bibliography)[key.strip()]) for key in match[2].split(",")]
+    if match[1] == "t":
+        return ", ".join(f"[{who} ({year})](bibliography.md#{key})" for key, who, year in entries)
+    return "(" + "; ".join(f"[{who}, {year}](bibliography.md#{key})" for key, who, year in entries) + ")"
+
+
+def _outside_code(pattern: re.Pattern, replace, text: str) -> str:
+    pieces = CODE.split(text)
+    pieces[::2] = [pattern.sub(replace, piece) for piece in pieces[::2]]
+    return "".join(pieces)
+
+
+@functools.cache
+def references(bibliography: Path) -> dict[str, tuple[str, str]]:
+    """Return authors and year of each entry of a bibliography."""
+    from pybtex.database import parse_file  # type: ignore[import-untyped]
+
+    found = {}
+    for key, entry in parse_file(str(bibliography)).entries.items():
+        people = entry.persons.get("author", [])
+        names = [" ".join(str(part) for part in p.rich_prelast_names + p.rich_last_names) for p in people]
+        who = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+        found[key] = who, str(entry.fields.get("year", ""))
+    return found
