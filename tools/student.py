@@ -461,9 +461,9 @@ def write(source: Path, destination: Path, root: Path = ROOT) -> None:
     for place, content in files.items():
         (destination / place).parent.mkdir(parents=True, exist_ok=True)
         (destination / place).write_bytes(content)
-    wheel = build_wheel(destination, root)
-    taken = {k: v for k, v in files.items() if k.endswith(".ipynb")}
-    whole_book(taken, wheel, destination / "notebooks.zip", root)
+    if (root / "pyproject.toml").exists():  # a book without a package of its own has no wheel to ship
+        taken = {k: v for k, v in files.items() if k.endswith(".ipynb")}
+        whole_book(taken, build_wheel(destination, root), destination / "notebooks.zip", root)
 
 
 # ---------------------------------------------------------------- links on the pages
@@ -515,16 +515,18 @@ def page_links(name: str, root: Path = ROOT) -> str:
     if name not in chapters(root):
         return ""
     stem = Path(name).name
+    quiz = [f'<a href="quizzes.html#quiz-{stem[:2]}">Five questions</a>'] if (root / "book/quizzes.md").exists() else []
     found = [
-        f'<a href="quizzes.html#quiz-{stem[:2]}">Five questions</a>',
+        *quiz,
         f'<a href="../{KIT}/student/{stem}.ipynb" download>student notebook</a>',
         f'<a href="../{KIT}/notebooks/{stem}.ipynb" download>notebook with solutions</a>',
         f'<a href="../{KIT}/slides/{stem}.html">slides</a>',
-        f'<a href="../{KIT}/notebooks.zip" download>all notebooks</a>',
     ]
+    if (root / "pyproject.toml").exists():
+        found.append(f'<a href="../{KIT}/notebooks.zip" download>all notebooks</a>')
     where, _ = repository(root)
     if where:
-        found.insert(3, f'<a href="{colab_address(name, where)}">open in Colab</a>')
+        found.append(f'<a href="{colab_address(name, where)}">open in Colab</a>')
     return f'<p class="kit-links"><strong>On this chapter:</strong> {" · ".join(found)}.</p>'
 
 
