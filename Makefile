@@ -24,7 +24,7 @@ FOUND  = $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	command -v python3 || command -v python)
 PYTHON ?= $(FOUND)
 
-.PHONY: help env book test quick lint ruff mypy pyright calm calm-part lab publish check lock clean clean-all
+.PHONY: help env book test quick lint ruff mypy pyright calm calm-part lab publish check student zip lock clean clean-all
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -86,6 +86,12 @@ publish: $(STAMP) ## run the chapters and write their outputs into book/ (one: C
 
 check: $(STAMP) ## check the notebooks as they stand, without running them
 	@"$(PY)" tools/book.py check $(CHAPTER)
+
+student: $(STAMP) ## write the chapters without solutions, with blanks, into _build/student
+	@"$(PY)" tools/student.py student
+
+zip: $(STAMP) ## write all notebooks and the package into _build/notebooks.zip
+	@"$(PY)" tools/student.py zip
 
 # uv resolves for every Python and system at once; it lives in its own environment.
 lock: $(STAMP) ## rewrite constraints.txt from pyproject.toml

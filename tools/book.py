@@ -37,6 +37,7 @@ import gates
 import lab
 import pictures
 import site_checks
+import student
 import text_form
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -286,6 +287,10 @@ def stage(destination: Path) -> None:
     status = destination / "book" / "status.md"
     if status in wanted:
         wanted[status] = wanted[status].replace(STATUS_MARK.encode(), status_table(runs).encode())
+    for path in [p for p in wanted if p.suffix == ".md"]:
+        wanted[path] = student.fill(wanted[path].decode(), ROOT).encode()
+    config = destination / "_config.yml"
+    wanted[config] = student.with_buttons(wanted[config].decode()).encode()
     mathjax = Path(str(importlib.metadata.distribution("django-static-mathjax").locate_file("mathjax")))
     wanted[destination / "book/_static/tex-svg-full.js"] = (mathjax / "static/mathjax/es5/tex-svg-full.js").read_bytes()
     for path, content in wanted.items():
@@ -367,6 +372,7 @@ def build(jobs: int) -> None:
         raise BookError("Sphinx stopped:\n" + done.stdout + done.stderr)
     print(f"  {time.monotonic() - begun:.1f} s", flush=True)
     finish(BUILD / "html")
+    student.write(BUILD / "stage", BUILD / "html" / student.KIT)
     problems = site_checks.check_site(BUILD / "html")
     if problems:
         raise BookError("the built pages have faults:\n" + "\n".join(f"  {p}" for p in problems))
@@ -388,7 +394,7 @@ def main() -> int:
             publish(options.chapters, options.jobs)
         else:
             check(options.chapters)
-    except BookError as error:
+    except (BookError, student.KitError) as error:
         print(f"The book is not built: {error}" if options.command == "build" else f"Stopped: {error}", file=sys.stderr)
         return 1
     return 0
