@@ -17,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 import book
 import cvae_tutorial as ct
+import lab
 import student
 from cvae_tutorial.distances import iid_floor, wasserstein
 
@@ -319,6 +320,14 @@ def test_a_solution_of_several_cells_leaves_one_blank_and_hints_stay():
     assert "Count." in text and "Because two." not in text
 
 
+def test_the_caption_of_a_solution_leaves_with_it():
+    exercise, solution = asked("b = 2")
+    solution.metadata["mystnb"] = {"figure": {"caption": "It is two.", "name": "fig-two"}}
+    shown = new_code_cell("a = 1", metadata={"mystnb": {"figure": {"caption": "It is one.", "name": "fig-one"}}})
+    text = "\n".join(c.source for c in student.student(small(shown, exercise, solution), "book/01_small").cells)
+    assert "It is one." in text and "It is two." not in text
+
+
 # ---------------------------------------------------------------- copies that run anywhere
 
 
@@ -331,18 +340,16 @@ def test_a_full_copy_keeps_code_and_outputs_and_reads_without_myst(name):
     assert "{cite:" not in text and "{term}" not in text
     for cell in published.cells:
         caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", "")
-        assert student.plain(caption, ROOT / "book/references.bib") in text
+        assert student.plain(lab.cited(caption)) in text
 
 
-def test_citations_become_names_and_years():
-    bib = ROOT / "book/references.bib"
-    assert student.plain("{cite:t}`burda2016` did", bib) == "Burda et al. (2016) did"
-    assert student.plain("so {cite:p}`kingma2014,rezende2014`", bib) == (
-        "so (Kingma and Welling, 2014; Rezende et al., 2014)"
-    )
-    assert student.plain("a {term}`floor` and {term}`the gap <gap>`", bib) == "a floor and the gap"
-    assert student.plain("see [terms](glossary.md#g) here", bib, "https://x.org/b/") == (
-        "see [terms](https://x.org/b/book/glossary.html#g) here"
+def test_links_to_pages_become_addresses_or_words():
+    assert student.plain("a {term}`floor` and {term}`the gap <gap>`") == "a floor and the gap"
+    source = "see [terms](glossary.md#g) by [Le et al. (2017)](bibliography.md#le2017) in [data](01_data.ipynb)"
+    assert student.plain(source) == "see terms by Le et al. (2017) in [data](01_data.ipynb)"
+    assert student.plain(source, "https://x.org/b/") == (
+        "see [terms](https://x.org/b/book/glossary.html#g) by "
+        "[Le et al. (2017)](https://x.org/b/book/bibliography.html#le2017) in [data](01_data.ipynb)"
     )
 
 

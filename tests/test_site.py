@@ -5,7 +5,6 @@ Run after `make book`. Without a browser or a built book the tests are skipped, 
 
 import base64
 import importlib.resources
-import importlib.util
 import os
 import shutil
 import socket

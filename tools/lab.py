@@ -30,12 +30,17 @@ def for_reading(notebook, bibliography: Path = BIBLIOGRAPHY):
         if is_caption(cell):
             continue  # written anew from the figure's metadata
         if cell.cell_type == "markdown":
-            cell.source = _outside_code(ROLE, lambda match: _plain(match, bibliography), cell.source)
+            cell.source = cited(cell.source, bibliography)
         made.cells.append(cell)
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         if cell.cell_type == "code" and figure.get("caption"):
-            said = ROLE.sub(lambda match: _plain(match, bibliography), figure["caption"])
-            made.cells.append(_caption(said, figure.get("name"), "hide-cell" in cell.metadata.get("tags", [])))
+            made.cells.append(
+                _caption(
+                    cited(figure["caption"], bibliography),
+                    figure.get("name"),
+                    "hide-cell" in cell.metadata.get("tags", []),
+                )
+            )
     return made
 
 
@@ -48,6 +53,11 @@ def for_pages(notebook):
             cell.source = GROUP.sub(lambda match: _role("p", match[0]), cell.source)
             cell.source = re.sub(LINK, lambda match: _role("t", match[0]), cell.source)
     return made
+
+
+def cited(text: str, bibliography: Path = BIBLIOGRAPHY) -> str:
+    """Return Markdown with MyST's citations as links of names and years."""
+    return _outside_code(ROLE, lambda match: _plain(match, bibliography), text)
 
 
 def is_caption(cell) -> bool:

@@ -15,8 +15,6 @@ import neutral  # noqa: F401
 
 # isort: split
 import argparse
-import copy
-import functools
 import html
 import importlib.metadata
 import json
@@ -32,7 +30,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import nbformat
-from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbformat.v4 import new_code_cell
+
+import lab
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
@@ -157,40 +157,12 @@ def setup_cell(stem: str, address: str = "", released: bool = RELEASED):
     return new_code_cell("\n".join(lines), id=f"{stem}-setup")
 
 
-@functools.cache
-def references(bib: Path) -> dict[str, tuple[str, str]]:
-    """Return authors and year of each entry of a bibliography."""
-    from pybtex.database import parse_file  # type: ignore[import-untyped]
-
-    found = {}
-    for key, entry in parse_file(str(bib)).entries.items():
-        names = [
-            " ".join(str(part) for part in person.prelast_names + person.last_names)
-            for person in entry.persons.get("author", [])
-        ]
-        names = [re.sub(r"[{}\\]", "", n) for n in names]
-        who = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
-        found[key] = who, str(entry.fields.get("year", ""))
-    return found
-
-
-def plain(source: str, bib: Path, address: str = "") -> str:
-    """Return Markdown that reads well without MyST: citations as names and years, links to pages as addresses."""
-
-    def cited(match):
-        known = references(bib)
-        keys = [k.strip() for k in match[2].split(",")]
-        pairs = [known.get(k, (k, "")) for k in keys]
-        if match[1] == "t":
-            return ", ".join(f"{who} ({year})" for who, year in pairs)
-        return "(" + "; ".join(f"{who}, {year}" for who, year in pairs) + ")"
-
-    source = re.sub(r"\{cite:([tp])\}`([^`]+)`", cited, source)
+def plain(source: str, address: str = "") -> str:
+    """Return Markdown that reads well without MyST and away from the book: links to pages as addresses, or as words."""
     source = re.sub(r"\{term\}`([^`<]+?)\s*(?:<[^>]*>)?`", r"\1", source)
     source = re.sub(r"^\(([\w-]+)\)=$", r'<a id="\1"></a>', source, flags=re.M)
-    if address:
-        source = re.sub(r"\]\((\w+)\.md(#[\w-]+)?\)", rf"]({address}book/\1.html\2)", source)
-    return source
+    link = rf"[\1]({address}book/\2.html\3)" if address else r"\1"
+    return re.sub(r"\[([^\]]+)\]\((\w+)\.md(#[\w-]+)?\)", link, source)
 
 
 def _names(source: str) -> tuple[set[str], set[str]]:
@@ -206,29 +178,16 @@ def _names(source: str) -> tuple[set[str], set[str]]:
     return bound, read
 
 
-def _with_captions(notebook, stem: str) -> list:
-    """Return the cells, each figure followed by its caption, which MyST alone would show."""
-    cells = []
-    for number, cell in enumerate(notebook.cells):
-        cells.append(cell)
-        figure = cell.metadata.get("mystnb", {}).get("figure", {})
-        if cell.cell_type == "code" and figure.get("caption"):
-            anchor = f'<a id="{figure["name"]}"></a>' if figure.get("name") else ""
-            cells.append(
-                new_markdown_cell(f"{anchor}**Figure.** {figure['caption']}", id=f"{stem}-caption-{number:03d}")
-            )
-    return cells
-
-
 def full(notebook, name: str, root: Path = ROOT):
     """Copy a notebook so that it runs anywhere: with the cell that installs, captions and citations in plain words."""
     stem, address = Path(name).name, book_address(root)
-    made = copy.deepcopy(notebook)
+    made = lab.for_reading(lab.for_pages(notebook), root / "book/references.bib")
     made.metadata.pop("published", None)
-    made.cells = _with_captions(made, stem)
-    for cell in made.cells:
+    for number, cell in enumerate(made.cells):
+        if lab.is_caption(cell):
+            cell.id = f"{stem}-caption-{number:03d}"
         if cell.cell_type == "markdown":
-            cell.source = plain(cell.source, root / "book/references.bib", address)
+            cell.source = plain(cell.source, address)
     made.cells.insert(1, setup_cell(stem, address))
     nbformat.validate(made)
     return made
@@ -241,13 +200,16 @@ def student(notebook, name: str, root: Path = ROOT):
     does so is an error: a student's copy must run from its first line to its last with the blanks empty.
     """
     made = full(notebook, name, root)
-    cells, exercise, blank_for = [], "", ""
+    cells, exercise, blank_for, solved = [], "", "", False
     last: dict[str, str] = {}  # where each name was bound last
     for number, cell in enumerate(made.cells):
         tags = set(cell.metadata.get("tags", []))
+        if solved and lab.is_caption(cell):
+            continue
+        solved = "solution" in tags
         if cell.cell_type == "markdown":
             exercise = (EXERCISE.findall(cell.source) or [exercise])[-1]
-        if "solution" in tags:
+        if solved:
             if cell.cell_type == "code":
                 last |= dict.fromkeys(_names(cell.source)[0], "solution")
             if cell.cell_type == "code" and blank_for != exercise:
@@ -352,7 +314,7 @@ def slides(notebook, name: str, mathjax: str, root: Path = ROOT) -> str:
         picture, caption = _picture(cell), mystnb.get("figure", {}).get("caption", "")
         if picture and caption:
             alt = html.escape(mystnb.get("image", {}).get("alt", ""))
-            said = _inline(plain(caption, root / "book/references.bib"))
+            said = _inline(plain(lab.cited(caption, root / "book/references.bib")))
             sections.append(
                 f'<section><h2>{_inline(heading)}</h2>\n<figure><img alt="{alt}" src="{picture}">\n'
                 f"<figcaption>{said}</figcaption></figure></section>"
@@ -436,7 +398,7 @@ def whole_book(files: dict[str, bytes], wheel: Path, path: Path, root: Path = RO
     for page in sorted((root / "book").glob("*.md")):
         text = page.read_text(encoding="utf8")
         if "```{" not in text and "<!--" not in text:  # what the build must fill in says nothing by itself
-            held[f"notebooks/{page.name}"] = plain(text, root / "book/references.bib").encode()
+            held[f"notebooks/{page.name}"] = plain(lab.cited(text, root / "book/references.bib")).encode()
     held[wheel.name] = wheel.read_bytes()
     held["README.txt"] = HOW.format(title=_yaml(root / "_config.yml")["title"], wheel=wheel.name).encode()
     return archive({f"cvae-book/{name}": content for name, content in held.items()}, path)
