@@ -82,7 +82,7 @@ def check_evidence(
         labels, cells = list(observed), np.fromiter(observed.values(), object, len(observed))
         mask = np.ones(len(cells), bool)
     else:
-        observed, mask = _from_polars(observed), _from_polars(mask)
+        observed, mask = from_polars(observed), from_polars(mask)
         labels, cells = _labels(observed, names), _cells(observed)
     single = cells.ndim == 1
     cells = cells[None] if single else cells
@@ -159,7 +159,7 @@ def column_index(column: Hashable, num_features: int, names: Names) -> int:
     raise KeyError(f"unknown column {column!r}: the model has {known}")
 
 
-def _from_polars(table):
+def from_polars(table):
     """Polars as pandas objects, cell by cell: that needs no pyarrow."""
     polars = sys.modules.get("polars")
     if polars is not None and isinstance(table, polars.DataFrame):

@@ -25,7 +25,7 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..draws import SamplingWarning, diagnose
-from ..evidence import column_label, to_array
+from ..evidence import column_label, from_polars, to_array
 from ..likelihoods import Categorical, Columns, Likelihood, Normal
 from ..model import VAE
 from ..samplers import METHODS, Auto, Laplace, Sampler, as_sampler
@@ -55,8 +55,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     What comes back: with arrays (the default), numbers. Text categories are their codes 0, 1, ... in
     sorted order, which `inverse_transform` turns back; every other observed cell is what it was, to
-    the bit. With ``set_output(transform="pandas")``, a frame of the user's own values, with integer,
-    boolean and categorical columns as they were fitted. Imputed cells of integer columns are whole.
+    the bit. With ``set_output(transform="pandas")`` or ``"polars"``, a frame of the user's own values, with
+    integer, boolean and categorical columns as they were fitted. Imputed cells of integer columns are whole.
 
     Parameters
     ----------
@@ -100,6 +100,13 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Models, each trained on a bootstrap sample of the rows if there are several; imputations are drawn
         from them in turn. One model leaves out how uncertain its weights are; five or more make the
         imputations proper, so that pooled intervals are not too narrow for that reason [2]_.
+    missing_values : number or str
+        What marks a hole, besides NaN and None, which always do.
+    handle_unknown : {"error", "ignore"}
+        What to do with a category that `fit` has not seen: refuse the table, or take the cell for no
+        evidence and leave it as it came (NaN in arrays, which have no code for it).
+    add_indicator : bool
+        Append a column for every column that had holes in `fit`, which says where they are.
     keep_empty_features : bool
         A column without any observed value cannot be learned. False leaves it out of the result,
         True returns it as it came, holes included. Either way `fit` warns.
@@ -152,6 +159,9 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     patience: int = 300
     method: str | Sampler | Auto = "auto"
     num_models: int = 1
+    missing_values: Any = np.nan
+    handle_unknown: str = "error"
+    add_indicator: bool = False
     keep_empty_features: bool = False
     random_state: RandomState = None
     verbose: int = 0
@@ -216,7 +226,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         names = self.get_feature_names_out()
-        frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X))
+        frame = _pandas(X) if hasattr(X, "columns") else pd.DataFrame(np.asarray(X))
         if frame.shape[1] != len(names):
             raise ValueError(f"{frame.shape[1]} columns given, the imputer returns {len(names)}")
         columns = {}
@@ -224,7 +234,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             column = frame.iloc[:, place]
             is_code = column.notna().to_numpy() & pd.api.types.is_numeric_dtype(column.dtype)  # names stay names
             columns[place] = self._filled(j, column, is_code, column[is_code].to_numpy(float))
-        return pd.DataFrame(columns, frame.index).set_axis(names, axis=1)
+        return pd.DataFrame(columns, frame.index).set_axis(names[: len(self.kept_)], axis=1)
 
     inverse = inverse_transform
 
@@ -243,7 +253,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray:
         """Names of the columns that `transform` returns."""
         names: Any = super().get_feature_names_out(input_features)
-        return names[self.kept_]
+        return np.append(names[self.kept_], [f"missingindicator_{names[j]}" for j in self.indicated_]).astype(object)
 
     def save(self, path: str | PathLike) -> None:
         """Write the fitted imputer to one file: JSON and plain arrays in an npz, no pickle."""
@@ -328,6 +338,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _check_settings(self):
         if self.strategy not in ("mean", "sample"):
             raise ValueError(f"strategy must be 'mean' or 'sample', got {self.strategy!r}")
+        if self.handle_unknown not in ("error", "ignore"):
+            raise ValueError(f"handle_unknown must be 'error' or 'ignore', got {self.handle_unknown!r}")
         for name in ("num_draws", "max_iter", "batch_size", "patience", "num_models"):
             check_scalar(getattr(self, name), name, Integral, min_val=1)
         hidden = self.hidden if isinstance(self.hidden, list | tuple) else [0]
@@ -341,20 +353,40 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """``X`` as a frame with columns 0, 1, ..., after scikit-learn's checks."""
         if isinstance(X, np.ma.MaskedArray):
             X = np.ma.filled(X.astype(float), np.nan)
+        if hasattr(X, "collect") or hasattr(X, "compute"):
+            raise TypeError(f"{type(X).__name__} is no table in memory: call its collect() or compute() first")
         if not hasattr(X, "columns"):
             X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False)
-            return pd.DataFrame(X).infer_objects()
-        frame: Any = X if isinstance(X, pd.DataFrame) else X.to_pandas()
+            if X.dtype.kind in "US" and (X == "nan").any() and self.missing_values != "nan":
+                what = "the array holds the text 'nan': NumPy makes it of NaN among words"
+                raise ValueError(f"{what}. Give a DataFrame or dtype=object, or say missing_values='nan'")
+            return self._with_holes(pd.DataFrame(X).infer_objects())
+        frame = _pandas(X)
         if 0 in frame.shape:
             raise ValueError(f"the table has no {'rows' if len(frame) == 0 else 'columns'}: its shape is {frame.shape}")
         if frame.columns.has_duplicates:
             raise ValueError(f"column {frame.columns[frame.columns.duplicated()][0]!r} stands twice in the table")
         validate_data(self, frame, reset=reset, skip_check_array=True)
-        return frame.set_axis(range(frame.shape[1]), axis=1)
+        return self._with_holes(frame.set_axis(range(frame.shape[1]), axis=1))
+
+    def _with_holes(self, frame):
+        """Return the frame with holes where ``missing_values`` stands; columns of integers stay such."""
+        if pd.isna(self.missing_values):
+            return frame
+        marked = (frame == self.missing_values).fillna(False).astype(bool)
+        columns = {}
+        for j, column in frame.items():
+            whole = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu" and marked[j].any()
+            columns[j] = (column.convert_dtypes() if whole else column).mask(marked[j])
+        return pd.DataFrame(columns, frame.index)
 
     def _named(self, frame):
-        """Return the modelled columns under their own names."""
-        return frame.iloc[:, self.modelled_].set_axis([self.labels_[j] for j in self.modelled_], axis=1)
+        """Return the modelled columns under their own names, with holes for categories that are to be ignored."""
+        ignored = [j for j in self.modelled_ if self.handle_unknown == "ignore" and self.categories_[j] is not None]
+        known = {j: frame[j].where(frame[j].isin(self.categories_[j])) for j in ignored}
+        return pd.DataFrame({j: known.get(j, frame[j]) for j in self.modelled_}).set_axis(
+            [self.labels_[j] for j in self.modelled_], axis=1
+        )
 
     def _describe(self, frame):
         """Note of every column what it holds; return the likelihoods ``{name: kind}`` of those that vary."""
@@ -382,6 +414,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             keep, names = self.keep_empty_features, ", ".join(column_label(j, self.labels_) for j in empty)
             fate = f"{'come back as they are' if keep else 'are left out'} (keep_empty_features={keep})"
             warnings.warn(f"no observed value in {names}: such columns {fate}", stacklevel=3)
+        self.indicated_ = [j for j in frame if self.add_indicator and frame[j].isna().any()]
         self.modelled_ = [j for j in frame if self.labels_[j] in kinds]
         self.kept_ = [j for j in frame if self.keep_empty_features or j not in empty]
         return kinds
@@ -414,7 +447,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return to_array(column.to_frame(0), 1, Normal(), self.labels_[j : j + 1])[:, 0]
         known = self._known(j)
         numbers = column.astype(object).map(dict(zip(known, known.index, strict=True))).to_numpy(float, na_value=np.nan)
-        for cell in column[np.isnan(numbers) & column.notna().to_numpy()]:
+        unknown = np.isnan(numbers) & column.notna().to_numpy() & (self.handle_unknown == "error")
+        for cell in column[unknown]:
             raise ValueError(f"{label}: category {cell!r} was never seen; known are {self.categories_[j]}")
         return numbers
 
@@ -540,7 +574,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             random_state = self.random_state if isinstance(self.random_state, Integral) else self.seed_
         seed = check_random_state(random_state).randint(2**31 - 1)
         frame = self._frame(X, reset=False)
-        as_frame = isinstance(_Empty.transform(self, None), pd.DataFrame)
+        container = type(_Empty.transform(self, None))
+        as_frame = container is not np.ndarray
         missing = frame.isna().to_numpy()
         numbers = np.full(frame.shape, np.nan)
         for j in self.kept_:
@@ -562,7 +597,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             draws = chain.from_iterable(pools)
         for draw in draws:
             numbers[cells] = np.where(missing[cells], draw, numbers[cells])
-            yield self._finish(frame, missing, numbers, as_frame)
+            yield self._finish(frame, missing, numbers, container)
 
     def _draws(self, models, frame, rows, mean, entropy):
         """Draws (s, r, k) of ``rows`` by some models, or their mean (1, r, k), in blocks of bounded memory.
@@ -616,28 +651,47 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             warnings.warn(f"{told}. A method with other settings goes into method=", SamplingWarning, stacklevel=5)
         return out
 
-    def _finish(self, frame, missing, numbers, as_frame):
-        """Return one filled table: the observed cells of ``frame``, and ``numbers`` in the holes."""
-        if as_frame:
+    def _finish(self, frame, missing, numbers, container):
+        """Return one filled table: the observed cells of ``frame``, ``numbers`` in the holes, and where these were."""
+        if container is not np.ndarray:
             holes = missing & ~np.isnan(numbers)
-            columns = {j: self._filled(j, frame[j], holes[:, j], numbers[holes[:, j], j]) for j in self.kept_}
-            return pd.DataFrame(columns, frame.index).set_axis(self.get_feature_names_out(), axis=1)
+            columns = [self._filled(j, frame[j], holes[:, j], numbers[holes[:, j], j]) for j in self.kept_]
+            columns += [pd.Series(missing[:, j], frame.index) for j in self.indicated_]
+            names = self.get_feature_names_out()
+            if container is pd.DataFrame:
+                return pd.DataFrame(dict(enumerate(columns)), frame.index).set_axis(names, axis=1)
+            return container({name: _plain(column) for name, column in zip(names, columns, strict=True)})
         cells = frame.to_numpy()
         if cells.dtype.kind in "fiub" and frame.dtypes.nunique() == 1:
             dtype = np.result_type(cells, np.float32) if cells.dtype.kind == "f" else cells.dtype
-            return np.where(missing, numbers, cells)[:, self.kept_].astype(dtype)
-        for j in self.kept_:
-            if pd.api.types.is_integer_dtype(frame.dtypes[j]) and (abs(numbers[:, j]) > 2**53).any():
-                what = f"{column_label(j, self.labels_)} holds integers too large for an array of floats"
-                raise ValueError(f"{what}: use set_output(transform='pandas')")
-        return numbers[:, self.kept_]
+            numbers = np.where(missing, numbers, cells).astype(dtype)
+        else:
+            for j in self.kept_:
+                if pd.api.types.is_integer_dtype(frame.dtypes[j]) and (abs(numbers[:, j]) > 2**53).any():
+                    what = f"{column_label(j, self.labels_)} holds integers too large for an array of floats"
+                    raise ValueError(f"{what}: use set_output(transform='pandas')")
+        return np.column_stack([numbers[:, self.kept_], missing[:, self.indicated_].astype(numbers.dtype)])
 
 
 class _Empty(TransformerMixin):
     """scikit-learn's own wrapper of `transform` puts an empty table into the container asked for."""
 
     def transform(self: Any, X: object) -> NDArray:
-        return np.empty((0, len(self.kept_)))
+        return np.empty((0, len(self.kept_) + len(self.indicated_)))
+
+
+def _pandas(X):
+    """Return a frame as pandas has it: integers with holes stay integers."""
+    frame = from_polars(X)
+    if frame is X:  # of another library
+        return X if isinstance(X, pd.DataFrame) else X.to_pandas()
+    whole = {name: str(dtype) for name, dtype in X.schema.items() if dtype.is_integer() and X[name].null_count()}
+    return frame.astype(whole).infer_objects()
+
+
+def _plain(column):
+    """Return the cells of a column as Python's own values, None for a hole: what polars reads without pyarrow."""
+    return [None if hole else cell for cell, hole in zip(column.tolist(), column.isna(), strict=True)]
 
 
 def _row_numbers(frame):
