@@ -15,6 +15,7 @@ import tensorflow as tf
 from sklearn.base import clone
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, ShuffleSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -474,3 +475,70 @@ def test_progress_is_shown_when_asked_for(capsys):
     assert "5/5" in shown and "bound" in shown and "1/1" in shown
     quick().fit_transform(x)
     assert capsys.readouterr().out == ""
+
+
+# ---------------------------------------------------------------- containers
+
+
+def test_polars_comes_back_as_it_went_in():
+    polars = pytest.importorskip("polars")
+    cells = {
+        "sex": ["f", "m", None] * 20,
+        "n": [1, None, 3] * 20,
+        "x": [0.5, 1.5, None] * 20,
+        "b": [True, None, False] * 20,
+    }
+    table = polars.DataFrame(cells)
+    imputer = quick().set_output(transform="polars").fit(table)
+    for filled in (imputer.transform(table), *imputer.sample_imputations(table, 2)):
+        assert filled.schema == table.schema and filled.null_count().sum_horizontal().item() == 0
+        for name in table.columns:
+            was = table[name].is_not_null()
+            assert filled[name].filter(was).to_list() == table[name].filter(was).to_list()
+    with pytest.raises(TypeError, match=r"LazyFrame is no table in memory: call its collect"):
+        imputer.transform(table.lazy())
+
+
+def test_text_that_was_nan_is_no_category():
+    table = np.array([["male", 3.0], ["female", np.nan], [np.nan, 5.0]] * 10)
+    with pytest.raises(ValueError, match="holds the text 'nan'.*missing_values='nan'"):
+        quick().fit(table)
+    imputer = quick(missing_values="nan").fit(table)
+    assert (
+        imputer.categories_[0] == ["female", "male"]
+        and imputer.inverse_transform(imputer.transform(table))["x0"].isin(["female", "male"]).all()
+    )
+
+
+def test_holes_may_be_marked_and_are_indicated():
+    frame = pd.DataFrame(
+        {"a": [1, 2, -1, 4, 5] * 10, "b": ["u", "v", "w", "u", "v"] * 10, "c": [0.1, 0.2, 0.3, -1, 0.5] * 10}
+    )
+    imputer = quick(missing_values=-1, add_indicator=True).set_output(transform="pandas").fit(frame)
+    filled, holes = imputer.transform(frame), frame == -1
+    assert filled.columns.tolist() == ["a", "b", "c", "missingindicator_a", "missingindicator_c"]
+    assert filled["a"].dtype == "Int64" and filled["a"].between(1, 5).all() and filled["c"].between(0.1, 0.5).all()
+    assert (filled[["missingindicator_a", "missingindicator_c"]].to_numpy() == holes[["a", "c"]].to_numpy()).all()
+    assert (filled[["a", "b", "c"]].where(~holes, 0) == frame.where(~holes, 0)).all(axis=None)
+    assert imputer.inverse_transform(filled).columns.tolist() == ["a", "b", "c"]
+    array = quick(missing_values=-1, add_indicator=True).fit_transform(frame[["a", "c"]].to_numpy())
+    assert array.shape == (50, 4) and (array[:, 2:] == holes[["a", "c"]].to_numpy()).all()
+    other = SimpleImputer(missing_values=-1, add_indicator=True).set_output(transform="pandas")
+    numbers = frame[["a", "c"]]
+    assert other.fit(numbers).get_feature_names_out().tolist() == [
+        *quick(missing_values=-1, add_indicator=True).fit(numbers).get_feature_names_out()
+    ]
+
+
+def test_unknown_categories_are_refused_or_left_as_they_came():
+    frame = pd.DataFrame({"n": [1.5, 2.5, 3.5, 4.5] * 10, "c": ["u", "v", "u", "v"] * 10})
+    new = pd.DataFrame({"n": [np.nan, np.nan], "c": ["new", "u"]})
+    with pytest.raises(ValueError, match="category 'new' was never seen"):
+        quick().fit(frame).transform(new)
+    imputer = quick(handle_unknown="ignore").fit(frame)
+    array = imputer.transform(new)
+    assert np.isnan(array[0, 1]) and array[1, 1] == 0 and np.isfinite(array[:, 0]).all()
+    assert imputer.set_output(transform="pandas").transform(new)["c"].tolist() == ["new", "u"]
+    assert np.isfinite(imputer.score(new))
+    with pytest.raises(ValueError, match="handle_unknown must be"):
+        quick(handle_unknown="drop").fit(frame)
