@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
+import weakref
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import keras
@@ -183,10 +185,13 @@ lock = threading.RLock()
 
 
 def compiled(model, kernel) -> Compiled:
-    """Return the compiled functions of one model and sampler; the last 24 pairs are kept."""
+    """Return the compiled functions of a model and a sampler; 24 such pairs are kept, while their models live."""
     with lock:
         key = (id(model), kernel)
         if key not in cache:
+            if all(of != id(model) for of, _ in cache):
+                with suppress(TypeError):  # of an object that knows no weak references
+                    weakref.finalize(model, forget, id(model))
             cache[key] = Compiled(model, kernel)
         cache.move_to_end(key)
         if len(cache) > 24:  # each holds tens of megabytes
@@ -194,11 +199,22 @@ def compiled(model, kernel) -> Compiled:
         return cache[key]
 
 
+def forget(number):
+    """Drop what was compiled for the model with this id."""
+    with lock:
+        for key in [key for key in cache if key[0] == number]:
+            del cache[key]
+
+
 class Compiled:
     """A sampler's functions, each traced once: rows, chains, steps and draws are free."""
 
     def __init__(self, model, kernel: Sampler):
-        self.model, self.kernel = model, kernel
+        self.kernel = kernel
+        try:
+            self.model = weakref.ref(model)  # so that a model goes when its owner lets it
+        except TypeError:
+            self.model = lambda: model
         self.settles = type(kernel).ready is not Sampler.ready
         spec, d = tf.TensorSpec, models.num_features(model)
         table = (spec((None, 1, d), tf.float32), spec((None, 1, d), tf.int32), spec((None,), tf.int32))
@@ -302,7 +318,7 @@ class Compiled:
         if not isinstance(seed, RowSeed):
             pair, piece = seed
             seed = RowSeed.of_rows(tf.random.fold_in(pair, piece), table[2])
-        return Target(self.model, *table[:2]), seed
+        return Target(self.model(), *table[:2]), seed
 
     # What runs it
 

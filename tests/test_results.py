@@ -1,6 +1,8 @@
 """The loop and what it returns: seeds, blocks, tables, far evidence, diagnostics, frames."""
 
+import gc
 import warnings
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -360,3 +362,13 @@ def test_conditional_sampler_is_the_notes(model):
         ct.conditional_sampler(model, data, [0], [0], [1.0], 5)
     with pytest.raises(ValueError, match="1 conditioned_variables but 2"):
         ct.conditional_sampler(model, data, [1], [0], [1.0, 2.0], 5)
+
+
+def test_what_was_compiled_goes_with_its_model():
+    model = ct.VAE(2, latent_dim=1, hidden=(4,), seed=0)
+    ct.sample_conditional(model, {0: 0.0}, 4, "importance", progress=False)
+    number, gone = id(model), weakref.ref(model)
+    assert any(key[0] == number for key in loop.cache)
+    del model
+    gc.collect()
+    assert gone() is None and not any(key[0] == number for key in loop.cache)
