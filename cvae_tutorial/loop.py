@@ -211,6 +211,7 @@ class Compiled:
 
     def __init__(self, model, kernel: Sampler):
         self.kernel = kernel
+        self.model: Any
         try:
             self.model = weakref.ref(model)  # so that a model goes when its owner lets it
         except TypeError:

@@ -193,7 +193,8 @@ class _Joined(Transformed):
     kinds: tuple[Transformed, ...]
 
     def __init__(self, kinds):
-        self.__dict__.update(kinds=tuple(kinds), _corners=Corners.of(kinds))
+        own: Any = self.__dict__  # frozen
+        own.update(kinds=tuple(kinds), _corners=Corners.of(kinds))
 
     def kind(self, j: int) -> Likelihood:
         return self.kinds[j]
@@ -273,7 +274,7 @@ def _power(x, at):
     centre = 0.0 if x[0] >= 0 else np.median(x)
     size = np.mean(np.abs(x - centre))
     u, at = (x - centre) / size, (at - centre) / size
-    power = np.clip(yeojohnson_normmax(u), -4.0, 4.0)
+    power = float(np.clip(yeojohnson_normmax(u), -4.0, 4.0))
     scores = yeojohnson(u, power)
     return (yeojohnson(at, power) - scores.mean()) / scores.std()
 

@@ -112,7 +112,7 @@ class FactorPosterior(keras.layers.Layer):
         information = tf.einsum("ij,jk,jm->ikm", precision, self.loadings, self.loadings)
         root = tf.linalg.cholesky(information + tf.eye(self.latent_dim))
         right = tf.matmul(precision * (features - self.mean), self.loadings)
-        loc = tf.linalg.cholesky_solve(root, right[..., None])[..., 0]
+        loc = tf.linalg.cholesky_solve(root, tf.expand_dims(right, -1))[..., 0]
         inverse = tf.linalg.triangular_solve(root, tf.eye(self.latent_dim) + tf.zeros_like(root))
         return tf.concat([loc, 0.5 * tf.math.log(tf.reduce_sum(tf.square(inverse), -2))], -1)
 
@@ -130,8 +130,9 @@ def networks(
     """
     width, latent_dim = factors.loadings.shape
     columns = likelihood.columns_of_inputs()
-    dense, initial = keras.layers.Dense, keras.initializers.GlorotUniform
-    inputs = keras.Input((width + len(likelihood.kinds),))
+    dense: Any = keras.layers.Dense
+    initial = keras.initializers.GlorotUniform
+    inputs: Any = keras.Input((width + len(likelihood.kinds),))
     features = inputs[:, :width]
     observed = keras.ops.take(inputs[:, width:], columns, axis=-1)
     linear = FactorPosterior(latent_dim, name="factors")

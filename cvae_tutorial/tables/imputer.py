@@ -361,7 +361,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 what = "the array holds the text 'nan': NumPy makes it of NaN among words"
                 raise ValueError(f"{what}. Give a DataFrame or dtype=object, or say missing_values='nan'")
             return self._with_holes(pd.DataFrame(X).infer_objects())
-        frame = _pandas(X)
+        frame: Any = _pandas(X)
         if 0 in frame.shape:
             raise ValueError(f"the table has no {'rows' if len(frame) == 0 else 'columns'}: its shape is {frame.shape}")
         if frame.columns.has_duplicates:
