@@ -275,7 +275,12 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         for name in (name for names in state["categories_"] for name in names or ()):
             if not isinstance(name, str | int | float | np.generic):
                 raise TypeError(f"only text and numbers can be saved as categories, got {name!r}")
-        stored = {"format": _FORMAT, "params": params, "state": state, "vaes": [config for config, _ in models]}
+        stored = {
+            "format": _FORMAT,
+            "params": params,
+            "state": state,
+            "vaes": [(config, len(own)) for config, own in models],
+        }
         weights = [weight for _, own in models for weight in own]
         arrays: dict[str, Any] = {"settings": json.dumps(stored, default=lambda a: a.tolist())}
         with open(path, "wb") as file:
@@ -305,10 +310,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if "feature_names_in_" in state:
             state["feature_names_in_"] = np.array(state["feature_names_in_"], dtype=object)
         imputer = cls(**params)
-        weights, models = iter(arrays.values()), []
-        for config in stored["vaes"]:
-            count = len(VAE.from_config(config).get_weights())
-            models.append((config, list(islice(weights, count))))
+        weights = iter(arrays.values())
+        models = [(config, list(islice(weights, count))) for config, count in stored["vaes"]]
         imputer.__setstate__(state | {"vaes_": models})
         return imputer
 
@@ -342,6 +345,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"handle_unknown must be 'error' or 'ignore', got {self.handle_unknown!r}")
         for name in ("num_draws", "max_iter", "batch_size", "patience", "num_models"):
             check_scalar(getattr(self, name), name, Integral, min_val=1)
+        if self.latent_dim is not None:
+            check_scalar(self.latent_dim, "latent_dim", Integral, min_val=1)
         hidden = self.hidden if isinstance(self.hidden, list | tuple) else [0]
         if not all(isinstance(width, int | np.integer) and width > 0 for width in hidden):
             raise ValueError(f"hidden must be a sequence of positive widths, got {self.hidden!r}")
