@@ -377,9 +377,9 @@ def test_jupyterlab_shows_captions_and_citations_and_takes_nothing_for_modified(
             except Exception:  # it takes seconds to start
                 assert server.poll() is None, (tmp_path / "log").read_text(encoding="utf8")
                 page.wait_for_timeout(500)
-        app = "(window.jupyterapp || window.jupyterlab).shell.currentWidget.context"
+        app = "(window.jupyterapp || window.jupyterlab)?.shell?.currentWidget?.context"
         page.wait_for_function(
-            f"{app}.sessionContext.session?.kernel?.status === 'idle' && {app}.isReady", timeout=120_000
+            f"{app}?.sessionContext.session?.kernel?.status === 'idle' && {app}.isReady", timeout=120_000
         )
         page.wait_for_timeout(3_000)
         assert page.evaluate(f"{app}.model.dirty") is False
