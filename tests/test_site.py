@@ -387,7 +387,7 @@ def test_jupyterlab_shows_captions_and_citations_and_takes_nothing_for_modified(
         target = page.locator(f"[data-jupyter-id='{name}']")
         target.wait_for(state="attached", timeout=30_000)
         page.wait_for_timeout(1_000)
-        assert 0 <= target.bounding_box()["y"] <= 900
+        assert 0 < target.evaluate("e => e.parentElement.getBoundingClientRect().y") <= 900  # itself it is empty
         assert page.get_by_text("Figure.", exact=True).count() > 0
         assert page.locator(".jp-MarkdownCell").get_by_text("⚠").count() == 0
     finally:

@@ -320,6 +320,8 @@ def finish(site: Path) -> None:
     """Take from the built pages what no reader needs, and give the first one a name."""
     for path in [*site.rglob("*.js.map"), *site.rglob("*.css.map")]:
         path.unlink()
+    # Sphinx leaves these as they were, where no page has changed.
+    shutil.copytree(BOOK / "_static", site / "_static", dirs_exist_ok=True)
     first = next(site.glob("book/index.html"), None)
     if first is not None:
         head = re.findall(r"<title>.*?</title>|<meta (?:name=\"description\"|property=)[^>]*>", first.read_text("utf8"))
