@@ -238,9 +238,9 @@ def publish(names: list[str], jobs: int) -> None:
                 cell.outputs, kept = copy.deepcopy(was.outputs), kept + 1
         clean = gates.normalise(lab.for_reading(after, path.parent / "references.bib"), path.stem)
         clean.metadata.language_info.version = platform.python_version()
-        took, before_took = after.metadata.run.seconds, seconds(before)
-        if before_took is None or not before_took / 1.5 <= took <= before_took * 1.5:
-            before_took = float(f"{max(took, 1):.1g}")
+        took, before_took = max(after.metadata.run.seconds, 60), seconds(before)  # in minutes, and roughly
+        if before_took is None or not before_took / 2 <= took <= before_took * 2:
+            before_took = float(f"{took:.1g}")
         clean.metadata["published"] = {
             "outputs": gates.seal(clean),
             "package": gates.package_hash(PACKAGE),
