@@ -259,6 +259,12 @@ def test_output_is_small_text_that_the_gates_read(name):
     assert repr(figure).startswith("Live figure: ") and len(figure.alt) > 60
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_pictures_have_labels_before_they_are_drawn(name):
+    canvases = re.findall(r"<canvas [^>]*>", FIGURES[name]._repr_html_())
+    assert len(canvases) >= 2 and all('role="img" aria-label="' in c for c in canvases)
+
+
 def test_a_method_that_the_figure_has_not_is_refused():
     with pytest.raises(ValueError, match="method must be one of one_pass, .*, got 'auto'"):
         live.conditional(method="auto")

@@ -85,6 +85,11 @@ def opened(page, path):
         )
 
 
+def unfolded(page, path):
+    opened(page, path)
+    page.evaluate("document.querySelectorAll('article details').forEach(d => d.open = true)")
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_page_is_whole(page, path):
     opened(page, path)
@@ -186,8 +191,7 @@ def test_axe_finds_no_fault(page, axe, path):
         source = path.read_text(encoding="utf8").replace('http-equiv="refresh"', 'name="was-refresh"')
         page.set_content(source)
     else:
-        opened(page, path)
-    page.evaluate("document.querySelectorAll('article details').forEach(d => d.open = true)")
+        unfolded(page, path)
     page.evaluate("Promise.all(document.getAnimations().map(a => a.finished.catch(() => 0)))")
     page.wait_for_timeout(300)  # colours fade in for a moment
     page.evaluate(axe)
@@ -216,8 +220,7 @@ def figures(path):
 @PHONE
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_text_of_figures_can_be_read(page, path):
-    opened(page, path)
-    page.evaluate("document.querySelectorAll('article details').forEach(d => d.open = true)")
+    unfolded(page, path)
     drawn = page.evaluate(
         "Object.fromEntries([...document.querySelectorAll('article figure img')]"
         ".map(i => [i.closest('figure').id, [i.clientWidth, i.naturalWidth, i.alt]]))"
@@ -236,8 +239,7 @@ def test_text_of_figures_can_be_read(page, path):
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_what_goes_on_sideways_says_so(page, path):
     """Code, figures, tables and formulae that are wider than the page: a faded edge, and the keyboard reaches them."""
-    opened(page, path)
-    page.evaluate("document.querySelectorAll('article details').forEach(d => d.open = true)")
+    unfolded(page, path)
     page.wait_for_timeout(500)
     silent = page.evaluate(
         """() => [...document.querySelectorAll('article *')].filter(e =>
@@ -254,8 +256,7 @@ def test_what_goes_on_sideways_says_so(page, path):
 @PHONE
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_formulae_stay_within_the_page(page, path):
-    opened(page, path)
-    page.evaluate("document.querySelectorAll('article details').forEach(d => d.open = true)")
+    unfolded(page, path)
     page.wait_for_timeout(500)
     outside = page.evaluate(
         """() => [...document.querySelectorAll('article mjx-container')].filter(m => !m.closest('table') &&

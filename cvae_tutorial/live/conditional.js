@@ -116,10 +116,10 @@ class LiveConditional extends LiveElement {
     return `<section aria-label="Live figure: X1 given X0, drawn in your browser">
       <fieldset><legend>Method</legend>${pills("method", methods)}</fieldset>
       <div class="plots">
-        <div><canvas class="drag data" role="img"></canvas></div>
-        <div><canvas class="density" role="img"></canvas></div>
-        <div class="walk" hidden><canvas class="latent" role="img"></canvas></div>
-        <div class="walk" hidden><canvas class="trace" role="img"></canvas></div>
+        <div><canvas class="drag data" role="img" aria-label="The joint density of X0 and X1."></canvas></div>
+        <div><canvas class="density" role="img" aria-label="Histogram of the draws of X1 beside the exact density."></canvas></div>
+        <div class="walk" hidden><canvas class="latent" role="img" aria-label="The plane of latents."></canvas></div>
+        <div class="walk" hidden><canvas class="trace" role="img" aria-label="x1 over the steps."></canvas></div>
       </div>
       <div class="keys" aria-hidden="true"><span><i></i>exact</span><span><i class="dashed"></i>the model’s own</span><span><i class="block"></i><b class="which"></b></span></div>
       <div class="row"><label class="value" for="x0">X₀ = <output for="x0"></output></label><input id="x0" type="range" min="-2" max="2" step="0.05"></div>

@@ -10,9 +10,9 @@ class LiveRHat extends LiveElement {
       <fieldset><legend>Method</legend>${pills("method", TESTED.map((m) => [m, DATA.labels[m]]))}</fieldset>
       <fieldset><legend>Where the chains start</legend>${pills("start", Object.entries(STARTS))}</fieldset>
       <div class="plots">
-        <div><canvas class="trace" role="img"></canvas></div>
-        <div><canvas class="density" role="img"></canvas></div>
-        <div class="low wide"><canvas class="curve" role="img"></canvas></div>
+        <div><canvas class="trace" role="img" aria-label="X1 of the chains over their steps."></canvas></div>
+        <div><canvas class="density" role="img" aria-label="Histogram of all draws beside the exact density."></canvas></div>
+        <div class="low wide"><canvas class="curve" role="img" aria-label="R-hat against the number of steps."></canvas></div>
       </div>
       <div class="keys" aria-hidden="true"><span><i></i>exact</span><span><i class="dashed"></i>R-hat = 1.01</span><span><i class="block"></i>all chains</span></div>
       <div class="row"><label class="value" for="lower">start in the lower mode: <output for="lower"></output></label><input id="lower" type="range" min="0" max="${CHAINS}" step="1"></div>

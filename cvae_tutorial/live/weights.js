@@ -52,8 +52,8 @@ class LiveWeights extends LiveElement {
       <fieldset><legend>What becomes known</legend>${pills("order", Object.entries(ORDERS))}</fieldset>
       <fieldset><legend>Proposals from the prior</legend>${pills("count", counts.map(([n, label]) => [n, `${label} proposals`]))}</fieldset>
       <div class="plots">
-        <div><canvas class="drag paths" role="img"></canvas></div>
-        <div><canvas class="curve" role="img"></canvas></div>
+        <div><canvas class="drag paths" role="img" aria-label="A path, known at some times, with the exact mean and band of the rest."></canvas></div>
+        <div><canvas class="curve" role="img" aria-label="Effective proposals against known times."></canvas></div>
       </div>
       <div class="keys" aria-hidden="true"><span><i></i>exact mean and 90 % band</span><span><i class="redrawn"></i>${SHOWN} paths, resampled by weight</span></div>
       <div class="row"><label class="value" for="known">known: <output for="known"></output></label><input id="known" type="range" min="0" max="${TIMES - 1}" step="1"></div>

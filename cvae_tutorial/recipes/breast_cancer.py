@@ -29,7 +29,7 @@ def table():
 def to_roots(standardised):
     """Cube roots, in the units of `raw`, of standardised columns (..., 30); NaN stays.
 
-    All columns are positive, and many have a long right tail. The cube root of a gamma variable is
+    No column is negative, and many have a long right tail. The cube root of a gamma variable is
     nearly normal (Wilson and Hilferty 1931).
     """
     return np.cbrt(standardised * raw().std(ddof=0).to_numpy() + raw().mean().to_numpy())
