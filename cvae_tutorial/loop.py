@@ -24,7 +24,6 @@ STEPS = 5  # of these, between two looks at the clock
 AT_ONCE = 16  # numbers that a processor computes at once, at the most
 PIECE = 2**23  # floats: independent chains are cut into pieces of this size, whatever the memory
 SEGMENT = 1e10  # floats: longer parts go through the compiled loop in segments
-MAX_GAP = 4  # rows of a block may be spread over so many times their number
 
 
 class Result(NamedTuple):
@@ -95,7 +94,7 @@ def run(
             f"{max_memory:.2g}: raise max_memory to {math.ceil(needed * 100) / 100:g}"
             + (", or lower num_chains" if sampler.coupled else "")
         )
-    blocks = cut(numbers, unit, int(max_memory / needed))
+    blocks = cut(len(rows), unit * int(max_memory / needed))
     pieces = [plan._replace(num_chains=n) for n in sizes(plan.num_chains, piece)]
     # A long run goes through the compiled loop in segments, so that it can show its progress.
     work = blocks[0].stop * piece * plan.num_steps * floats
@@ -133,18 +132,9 @@ def sizes(total: int, most: int) -> list[int]:
     return [most] * (total // most) + [total % most] * (total % most > 0)
 
 
-def cut(rows, unit: int, most: int) -> list[slice]:
-    """Cut ``rows`` into slices of at most ``most`` units, whose rows do not lie too far apart.
-
-    Random numbers are drawn for the rows between them, too.
-    """
-    blocks, first, reach = [], 0, MAX_GAP * unit * most
-    for last in [*range(unit, len(rows), unit), len(rows)]:
-        beyond = min(last + unit, len(rows))
-        if last == len(rows) or beyond - first > unit * most or rows[beyond - 1] - rows[first] >= reach:
-            blocks.append(slice(first, last))
-            first = last
-    return blocks
+def cut(num_rows: int, most: int) -> list[slice]:
+    """Cut rows into blocks of at most so many."""
+    return [slice(first, min(first + most, num_rows)) for first in range(0, num_rows, most)]
 
 
 class Progress:

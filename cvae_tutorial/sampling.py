@@ -121,14 +121,13 @@ def sample_conditional(
     holes = np.flatnonzero(~evidence.observed.all(axis=1))
     values = np.repeat(evidence.values[:, None], num_samples, axis=1)
     numbers = _row_numbers(row_numbers, num_rows)
-    run = _Run(
-        model, evidence, numbers, num_samples, int(seed), start, progress, float(max_memory), _model_range(model)
-    )
+    model_range, knows_fisher = _probe(model)
+    run = _Run(model, evidence, numbers, num_samples, int(seed), start, progress, float(max_memory), model_range)
     if isinstance(sampler, Sampler):
         draws = run.draw(sampler, holes, values)
     else:
         methods: list[Sampler] = [sampler.first, sampler.again, sampler.then]
-        if isinstance(sampler.first, Laplace) and not _has_fisher(model, evidence):
+        if isinstance(sampler.first, Laplace) and not knows_fisher:
             methods = methods[2:]
         seeds = [run.seed, *np.random.SeedSequence(seed).generate_state(4)[2:].tolist()]
         parts: list[tuple[np.ndarray, ConditionalDraws]] = []
@@ -216,16 +215,6 @@ def _sound(tried: ConditionalDraws, rows: np.ndarray) -> np.ndarray:
     enough &= num_samples * tried._repeated_share()[rows] <= _MOST_REPEATS
     enough[enough] = tried._pareto_k(rows[enough]) <= 0.7
     return enough
-
-
-def _has_fisher(model, evidence) -> bool:
-    """Say whether the model's likelihood knows its Fisher information."""
-    parameters = model.decode(tf.zeros((1, model.latent_dim)))
-    try:
-        model.likelihood.fisher_root(parameters, parameters, tf.zeros((1, evidence.values.shape[1])))
-    except NotImplementedError:
-        return False
-    return True
 
 
 def conditional_sampler(
@@ -354,10 +343,18 @@ def _checked_start(start, num_rows, count, evidence) -> np.ndarray:
     return np.nan_to_num(start)
 
 
-def _model_range(model, num_draws=256):
-    """Lowest and highest value of each column (2, d) among joint draws of the model; NaN for categories."""
+def _probe(model, num_draws=256):
+    """Lowest and highest value of each column (2, d) in joint draws; whether the likelihood has a Fisher information.
+
+    Columns of categories have NaN for a range.
+    """
     z = tf.random.stateless_normal((num_draws, model.latent_dim), (0, 0))
-    draws = model.likelihood.sample(model.decode(z), tf.constant([0, 1])).numpy().astype(float)
-    labels = [not model.likelihood.kind(j).is_number for j in range(draws.shape[1])]
-    draws[:, labels] = np.nan
-    return np.stack([draws.min(axis=0), draws.max(axis=0)])
+    parameters, likelihood = model.decode(z), model.likelihood
+    draws = likelihood.sample(parameters, tf.constant([0, 1])).numpy().astype(float)
+    knows_fisher = True
+    try:
+        likelihood.fisher_root(parameters, parameters, tf.zeros(draws.shape))
+    except NotImplementedError:
+        knows_fisher = False
+    draws[:, [not likelihood.kind(j).is_number for j in range(draws.shape[1])]] = np.nan
+    return np.stack([draws.min(axis=0), draws.max(axis=0)]), knows_fisher

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 _PHILOX = 1
+_MAX_GAP = 4  # between two rows: what lies between them is drawn, too, and left out
 
 
 class RowSeed(NamedTuple):
@@ -20,18 +21,27 @@ class RowSeed(NamedTuple):
     ----------
     pair : tensor (2,) of int
         The seed of the call, or what `split` or `fold_in` made of it.
-    first, places : tensors () and (n,) of int
-        Number of the first row in the call, and how far behind it the rows stand, increasing.
+    first, lengths : tensors (k,) of int
+        Rows that stand close together are drawn for at once: where each of these k groups begins in the
+        call, and how many rows it spans.
+    places : tensor (n,) of int
+        Where the rows stand among all that is drawn.
     """
 
     pair: Any
     first: Any
+    lengths: Any
     places: Any
 
     @classmethod
     def of_rows(cls, pair, rows) -> RowSeed:
         """Make the seed for the rows with these numbers (n,), increasing."""
-        return cls(pair, tf.cast(rows[0], "int64"), rows - rows[0])
+        far = rows[1:] - rows[:-1] > _MAX_GAP
+        begins, ends = tf.concat([[True], far], 0), tf.concat([far, [True]], 0)
+        first = tf.boolean_mask(rows, begins)
+        lengths = tf.boolean_mask(rows, ends) - first + 1
+        skipped = first - tf.cumsum(lengths, exclusive=True)
+        return cls(pair, tf.cast(first, "int64"), lengths, rows - tf.gather(skipped, tf.cumsum(tf.cast(begins, "int32")) - 1))
 
     def split(self, num: int = 2) -> list[RowSeed]:
         """Make ``num`` independent seeds."""
@@ -59,10 +69,17 @@ class RowSeed(NamedTuple):
         size = tf.reduce_prod(shape)
         counts = (size + per_count - 1) // per_count  # of the generator, for a row
         key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=self.pair)
-        counter += tf.cast(tf.stack([self.first * tf.cast(counts, "int64"), 0]), "uint64")
-        stretch = tf.stack([self.places[-1] + 1, counts * per_count])
-        numbers = op(shape=stretch, key=key, counter=counter, alg=_PHILOX, dtype=dtype)
-        numbers = tf.gather(numbers, self.places)[:, :size]
+
+        def draw(group, drawn):
+            begin = tf.cast(tf.stack([self.first[group] * tf.cast(counts, "int64"), 0]), "uint64")
+            stretch = tf.stack([self.lengths[group], counts * per_count])
+            numbers = op(shape=stretch, key=key, counter=counter + begin, alg=_PHILOX, dtype=dtype)
+            return group + 1, drawn.write(group, numbers)
+
+        groups = tf.shape(self.lengths)[0]
+        drawn = tf.TensorArray(dtype, groups, infer_shape=False, element_shape=(None, None))
+        _, drawn = tf.while_loop(lambda group, _: group < groups, draw, (0, drawn), parallel_iterations=1)
+        numbers = tf.gather(drawn.concat(), self.places)[:, :size]
         return tf.reshape(numbers, tf.concat([tf.shape(self.places), shape], 0))
 
 

@@ -120,7 +120,7 @@ def test_draws_of_a_row_follow_from_the_seed_and_its_number(model, method, monke
     if whole.method.coupled:
         assert whole.values.tobytes() == pieces.values.tobytes()
     blocks, few = loop.cut, []
-    monkeypatch.setattr(loop, "cut", lambda rows, unit, most: few.append(blocks(rows, unit, 1)) or few[-1])
+    monkeypatch.setattr(loop, "cut", lambda num_rows, most: few.append(blocks(num_rows, 16)) or few[-1])
     cut = draw(model, table, 60, method, **brief(method))
     assert cut.values.tobytes() == pieces.values.tobytes() and len(few[0]) > 1
     monkeypatch.setattr(loop, "cut", blocks)
