@@ -75,7 +75,7 @@ class ConditionalDraws:
     seconds : float
         Wall time.
     parts : tuple of (rows, ConditionalDraws)
-        Of the default method, ``"auto"``: the rows that each method drew, and its own draws of the table.
+        Of the default method, ``"auto"``: the rows that each method drew, and its draws of these.
     """
 
     values: np.ndarray
@@ -131,11 +131,26 @@ class ConditionalDraws:
             names[rows] = type(part.method).__name__
         return names
 
+    def take(self, rows: np.ndarray) -> ConditionalDraws:
+        """Draws of these rows, as a table; what was counted stays that of all."""
+        chains, log_weights = (None if a is None else a[rows] for a in (self.chains, self.log_weights))
+        return replace(
+            self,
+            values=self._rows[rows],
+            evidence=self.evidence.take(rows),
+            acceptance=self.acceptance[rows],
+            arrived=self.arrived[rows],
+            chains=chains,
+            log_weights=log_weights,
+            parts=(),
+        )
+
     def _of_parts(self, name):
         """Merge a property of the parts, row by row."""
-        out = np.full(np.shape(getattr(self.parts[0][1], name)), np.nan)
-        for rows, part in self.parts:
-            out[rows] = getattr(part, name)[rows]
+        found = [getattr(part, name) for _, part in self.parts]
+        out = np.full((len(self._rows), *found[0].shape[1:]), np.nan)
+        for (rows, _), of_part in zip(self.parts, found, strict=True):
+            out[rows] = of_part
         return out
 
     @cached_property
@@ -186,18 +201,19 @@ class ConditionalDraws:
         """
         if self.parts:
             return self._of_parts("population_ess")
-        return self._spread()[0]
+        return self._spread(np.arange(len(self._rows)))[0]
 
-    def _spread(self):
-        """`population_ess`, and how likely so much scatter is among independent draws (n, d)."""
-        ess = np.full(self._rows[:, 0].shape, np.nan)
+    def _spread(self, rows):
+        """`population_ess` of some rows, and how likely so much scatter is among independent draws (r, d)."""
+        ess = np.full((len(rows), self.values.shape[-1]), np.nan)
         if self.chains is None or self.log_weights is None or self.chains.shape[1] < 2:
             return ess, ess
         from scipy.stats import chi2
 
-        _, count, size, _ = self.chains.shape
-        between, within = self.chains.mean(2).var(1, ddof=1), self.chains.var(2).mean(1)
-        missing = ~self.evidence.observed & (within > 0)
+        chains = self.chains[rows]
+        _, count, size, _ = chains.shape
+        between, within = chains.mean(2).var(1, ddof=1), chains.var(2).mean(1)
+        missing = ~self.evidence.observed[rows] & (within > 0)
         inflation = size * between[missing] / within[missing]
         ess[missing] = count * size / np.maximum(inflation, 1e-9)
         chance = np.full(ess.shape, np.nan)
@@ -324,24 +340,6 @@ class ConditionalDraws:
         )
 
 
-def merged(method: Auto, parts) -> ConditionalDraws:
-    """Put together what several methods drew, ``parts`` (rows that keep it, draws), and count all that was tried."""
-    acceptance, arrived = parts[0][1].acceptance.copy(), parts[0][1].arrived.copy()
-    for rows, part in parts[1:]:
-        acceptance[rows], arrived[rows] = part.acceptance[rows], part.arrived[rows]
-    return replace(
-        parts[0][1],
-        method=method,
-        acceptance=acceptance,
-        arrived=arrived,
-        encoder_calls=sum(part.encoder_calls for _, part in parts),
-        decoder_calls=sum(part.decoder_calls for _, part in parts),
-        chains=None,
-        log_weights=None,
-        parts=tuple(parts),
-    )
-
-
 def _arviz():
     """ArviZ's statistics of arrays; importing them takes a moment that most calls need not spend."""
     import arviz_stats.base
@@ -392,9 +390,11 @@ def diagnose(draws: ConditionalDraws, max_rows: int | None = None) -> list[Findi
     -------
     list of Finding
     """
-    if draws.parts:
-        return [finding for rows, part in draws.parts for finding in _findings(part, rows, max_rows)]
-    return _findings(draws, np.flatnonzero(~draws.evidence.observed.all(axis=1)), max_rows)
+    found = []
+    for rows, part in draws.parts or ((np.arange(len(draws.evidence.values)), draws),):
+        for finding in _findings(part, np.flatnonzero(~part.evidence.observed.all(axis=1)), max_rows):
+            found.append(finding._replace(rows=tuple(rows[list(finding.rows)].tolist())))
+    return found
 
 
 def _findings(draws, open_rows, max_rows):
@@ -439,7 +439,7 @@ def _findings(draws, open_rows, max_rows):
         )
     if populations:
         num_samples, missing = draws.values.shape[-2], ~draws.evidence.observed[rows]
-        ess, chance = (a[rows] for a in draws._spread())
+        ess, chance = draws._spread(rows)
         # One in a thousand rows of independent draws scatters so much that it is flagged.
         apart = (ess < 0.25 * num_samples) & (chance < 1e-3 / np.maximum(1, missing.sum(1, keepdims=True)))
         unsure = draws.log_evidence_error[rows] > MOST_UNSURE

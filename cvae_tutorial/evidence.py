@@ -41,6 +41,10 @@ class Evidence:
     single: bool
     names: tuple[Hashable, ...] | None
 
+    def take(self, rows: NDArray[np.intp]) -> Evidence:
+        """Evidence of these rows, as a table."""
+        return Evidence(self.values[rows], self.observed[rows], False, self.names)
+
 
 def check_evidence(
     observed: TableLike, num_features: int, likelihood: Likelihood, names: Names = None, mask: ArrayLike | None = None

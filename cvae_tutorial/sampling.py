@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from . import loop
 from . import model as models
-from .draws import ConditionalDraws, SamplingWarning, diagnose, merged
+from .draws import ConditionalDraws, SamplingWarning, diagnose
 from .evidence import Evidence, check_evidence, column_index, column_label
 from .samplers import Auto, Laplace, Plan, Sampler, as_sampler
 
@@ -126,20 +126,8 @@ def sample_conditional(
     if isinstance(sampler, Sampler):
         draws = run.draw(sampler, holes, values)
     else:
-        methods: list[Sampler] = [sampler.first, sampler.again, sampler.then]
-        if isinstance(sampler.first, Laplace) and not knows_fisher:
-            methods = methods[2:]
-        seeds = [run.seed, *np.random.SeedSequence(seed).generate_state(4)[2:].tolist()]
-        parts: list[tuple[np.ndarray, ConditionalDraws]] = []
-        rest = holes
-        for method, own in zip(methods, seeds, strict=False):
-            if len(rest) or not parts:
-                # Another seed for each, so that what chose the rows is not what draws them.
-                part = replace(run, seed=own).draw(method, rest, values)
-                done = rest if method is sampler.then else rest[_sound(part, rest)]
-                parts.append((done, part))
-                rest = np.setdiff1d(rest, done)
-        draws = merged(sampler, parts)
+        skip = isinstance(sampler.first, Laplace) and not knows_fisher
+        draws = run.draw_by_turns(sampler, [] if skip else sampler.tries, holes, values)
     draws = replace(draws, seconds=time.perf_counter() - began)
     if findings := diagnose(draws, max_rows=_ROWS_CHECKED):
         problems = "; ".join(finding.message for finding in findings)
@@ -191,29 +179,53 @@ class _Run:
                 log_weights = np.full((num_rows, result.log_weights.shape[1]), np.nan, np.float32)
                 log_weights[rows] = result.log_weights
             calls = result.encoder_calls, result.decoder_calls
+        return self._result(filled, values, acceptance, arrived, calls, chains, log_weights)
+
+    def draw_by_turns(self, method: Auto, tries: Sequence[Sampler], rows, values) -> ConditionalDraws:
+        """Draw ``rows`` by the first of some tries whose weights are sound, else by the thorough method."""
+        parts: list[tuple[np.ndarray, ConditionalDraws]] = []
+        # Another seed for each, so that what chose the rows is not what draws them.
+        seeds = [self.seed, *np.random.SeedSequence(self.seed).generate_state(len(tries) + 2)[2:].tolist()]
+        calls = np.zeros(2, int)
+        for sampler, seed in zip([*tries, method.then], seeds, strict=True):
+            if len(rows):
+                run = replace(self, evidence=self.evidence.take(rows), numbers=self.numbers[rows], seed=seed)
+                part = run.draw(sampler, np.arange(len(rows)), values[rows])
+                calls += part.encoder_calls, part.decoder_calls
+                kept = np.ones(len(rows), bool) if sampler is method.then else _sound(part)
+                parts.append((rows[kept], part.take(np.flatnonzero(kept))))
+                values[rows[kept]] = parts[-1][1].values
+                rows = rows[~kept]
+        acceptance, arrived = np.full(len(values), np.nan), np.ones(len(values), bool)
+        for done, part in parts:
+            acceptance[done], arrived[done] = part.acceptance, part.arrived
+        return self._result(method, values, acceptance, arrived, calls, parts=tuple(parts))
+
+    def _result(self, method, values, acceptance, arrived, calls, chains=None, log_weights=None, parts=()):
         return ConditionalDraws(
-            values[0] if evidence.single else values,
-            evidence,
-            filled,
+            values[0] if self.evidence.single else values,
+            self.evidence,
+            method,
             acceptance,
-            *calls,
+            *(int(number) for number in calls),
             chains,
             log_weights,
             arrived,
             self.model_range,
             0.0,
             self.model.likelihood,
+            parts,
         )
 
 
-def _sound(tried: ConditionalDraws, rows: np.ndarray) -> np.ndarray:
+def _sound(tried: ConditionalDraws) -> np.ndarray:
     """Say whose weights (n,) leave as much as was asked for, in every part of the posterior."""
     num_samples = tried.values.shape[-2]
-    enough = tried.importance_ess[rows] >= num_samples
+    enough = tried.importance_ess >= num_samples
     # A small mode that only a few of the prior's proposals have met hardly shows in the effective size
     # of all of them, but each of these few is drawn again and again.
-    enough &= num_samples * tried._repeated_share()[rows] <= _MOST_REPEATS
-    enough[enough] = tried._pareto_k(rows[enough]) <= 0.7
+    enough &= num_samples * tried._repeated_share() <= _MOST_REPEATS
+    enough[enough] = tried._pareto_k(np.flatnonzero(enough)) <= 0.7
     return enough
 
 

@@ -16,7 +16,7 @@ class Auto:
     A row fails if its Pareto-k is above 0.7, if its effective sample size is below the number of
     draws asked for, or if more than five draws fall on the prior's proposals that are drawn more than
     twice: so a small mode shows that only these have met. It is then tried afresh with four times the
-    proposals, and if that fails too, handed on. It is judged by its own weights alone, so
+    proposals, with sixteen times, and if that fails too, handed on. It is judged by its own weights alone, so
     that its draws do not depend on the other rows. What failed is forgotten, but for its cost.
 
     Parameters
@@ -35,9 +35,9 @@ class Auto:
     then: Sampler = field(default_factory=TemperedSMC)
 
     @property
-    def again(self) -> Weighted:
-        """The cheap method with four times the proposals, for a second try."""
-        return replace(self.first, oversampling=4 * self.first.oversampling)
+    def tries(self) -> list[Weighted]:
+        """The cheap method, then with four and with sixteen times the proposals."""
+        return [replace(self.first, oversampling=more * self.first.oversampling) for more in (1, 4, 16)]
 
     def __post_init__(self):
         if not isinstance(self.first, Weighted):
