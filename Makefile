@@ -24,7 +24,7 @@ FOUND  = $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	command -v python3 || command -v python)
 PYTHON ?= $(FOUND)
 
-.PHONY: help env book test quick lint ruff mypy pyright calm calm-part lab publish check student zip lock clean clean-all
+.PHONY: help env book test quick lint ruff mypy pyright calm calm-part lab publish check student zip bench-peers lock clean clean-all
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -92,6 +92,12 @@ student: $(STAMP) ## write the chapters without solutions, with blanks, into _bu
 
 zip: $(STAMP) ## write all notebooks and the package into _build/notebooks.zip
 	@"$(PY)" tools/student.py zip
+
+bench-peers: $(STAMP) ## compare with BlackJAX and NumPyro, in an environment of their own
+	@"$(PY)" -m venv _build/peers
+	@"_build/peers$(subst $(VENV),,$(BIN))/python" -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e . blackjax numpyro
+	@"_build/peers$(subst $(VENV),,$(BIN))/python" benchmarks/peers.py
 
 # uv resolves for every Python and system at once; it lives in its own environment.
 lock: $(STAMP) ## rewrite constraints.txt from pyproject.toml

@@ -16,12 +16,11 @@ import tensorflow as tf
 
 from . import model as models
 from .evidence import Evidence
-from .samplers.base import Plan, Population, Sampler, Target, Weighted, resample, select, shaped_like, take
+from .samplers.base import AT_ONCE, Plan, Population, Sampler, Target, Weighted, resample, select, shaped_like, take
 from .seeds import RowSeed
 
 MAX_STEPS = 400  # of a method that goes on until it is ready
 STEPS = 5  # of these, between two looks at the clock
-AT_ONCE = 16  # numbers that a processor computes at once, at the most
 PIECE = 2**23  # floats: independent chains are cut into pieces of this size, whatever the memory
 SEGMENT = 1e10  # floats: longer parts go through the compiled loop in segments
 

@@ -127,7 +127,7 @@ def sample_conditional(
         draws = run.draw(sampler, holes, values)
     else:
         skip = isinstance(sampler.first, Laplace) and not knows_fisher
-        draws = run.draw_by_turns(sampler, [] if skip else sampler.tries, holes, values)
+        draws = run.draw_by_turns(sampler, [] if skip else sampler.tries(num_samples), holes, values)
     draws = replace(draws, seconds=time.perf_counter() - began)
     if findings := diagnose(draws, max_rows=_ROWS_CHECKED):
         problems = "; ".join(finding.message for finding in findings)
@@ -207,7 +207,8 @@ class _Run:
             self.evidence,
             method,
             acceptance,
-            *(int(number) for number in calls),
+            int(calls[0]),
+            int(calls[1]),
             chains,
             log_weights,
             arrived,

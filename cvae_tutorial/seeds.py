@@ -41,7 +41,9 @@ class RowSeed(NamedTuple):
         first = tf.boolean_mask(rows, begins)
         lengths = tf.boolean_mask(rows, ends) - first + 1
         skipped = first - tf.cumsum(lengths, exclusive=True)
-        return cls(pair, tf.cast(first, "int64"), lengths, rows - tf.gather(skipped, tf.cumsum(tf.cast(begins, "int32")) - 1))
+        return cls(
+            pair, tf.cast(first, "int64"), lengths, rows - tf.gather(skipped, tf.cumsum(tf.cast(begins, "int32")) - 1)
+        )
 
     def split(self, num: int = 2) -> list[RowSeed]:
         """Make ``num`` independent seeds."""

@@ -8,6 +8,8 @@ from .base import Population, Sampler, Weighted
 from .laplace import Laplace
 from .tempered_smc import TemperedSMC
 
+_MOST = 100_000  # proposals of another try: about as many calls as tempered SMC makes
+
 
 @dataclass(frozen=True)
 class Auto:
@@ -16,8 +18,9 @@ class Auto:
     A row fails if its Pareto-k is above 0.7, if its effective sample size is below the number of
     draws asked for, or if more than five draws fall on the prior's proposals that are drawn more than
     twice: so a small mode shows that only these have met. It is then tried afresh with four times the
-    proposals, with sixteen times, and if that fails too, handed on. It is judged by its own weights alone, so
-    that its draws do not depend on the other rows. What failed is forgotten, but for its cost.
+    proposals, with sixteen times, and if that fails too, or would take more than 100,000, handed on. It is
+    judged by its own weights alone, so that its draws do not depend on the other rows. What failed is
+    forgotten, but for its cost.
 
     Parameters
     ----------
@@ -34,10 +37,10 @@ class Auto:
     first: Weighted = field(default_factory=Laplace)
     then: Sampler = field(default_factory=TemperedSMC)
 
-    @property
-    def tries(self) -> list[Weighted]:
-        """The cheap method, then with four and with sixteen times the proposals."""
-        return [replace(self.first, oversampling=more * self.first.oversampling) for more in (1, 4, 16)]
+    def tries(self, num_samples: int) -> list[Weighted]:
+        """Return the cheap method, and what it is with four and with sixteen times the proposals."""
+        enough = [self.first.oversampling * more for more in (1, 4, 16)]
+        return [replace(self.first, oversampling=n) for n in enough if n == enough[0] or n * num_samples <= _MOST]
 
     def __post_init__(self):
         if not isinstance(self.first, Weighted):

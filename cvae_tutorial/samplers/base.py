@@ -14,6 +14,7 @@ from .. import model as models
 from ..likelihoods import LOWEST, log_normal
 from ..seeds import RowSeed
 
+AT_ONCE = 16  # numbers that a processor computes at once, at the most
 # Beyond this many prior standard deviations a proposal is of no use, and a network may overflow.
 _FARTHEST = 50.0
 
@@ -37,6 +38,10 @@ class Target:
         self.model, self.values, self._known = model, values, known
         self.latent_dim, self.num_features = model.latent_dim, models.num_features(model)
         self.width = models.width(model)
+
+    def take(self, rows):
+        """Take these rows, by their places (m,)."""
+        return Target(self.model, tf.gather(self.values, rows), tf.gather(self._known, rows))
 
     @property
     def observed(self):

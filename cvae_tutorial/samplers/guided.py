@@ -8,11 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from ..seeds import RowSeed
-from .base import Target
+from .base import AT_ONCE, Target
 from .mixture import Mixture
 from .proposal import FromMixture
-
-_AT_ONCE = 16  # copies of a row that the guide reads, so that rows beside it change no rounding
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,9 @@ class Guided(FromMixture):
         shape = self.guide.num_features, self.guide.latent_dim
         if shape != (target.num_features, target.latent_dim):
             raise ValueError(f"the guide is for {shape[0]} columns and {shape[1]} latent dimensions")
-        x, observed = (tf.repeat(a[:, 0], _AT_ONCE, 0) for a in (target.values, target.observed))
-        one = tf.nest.map_structure(lambda a: a[::_AT_ONCE], self.guide.mixture(x, observed))
+        # Sixteen copies of each row, so that rows beside it change no rounding.
+        x, observed = (tf.repeat(a[:, 0], AT_ONCE, 0) for a in (target.values, target.observed))
+        one = tf.nest.map_structure(lambda a: a[::AT_ONCE], self.guide.mixture(x, observed))
         # A guide that was badly trained may overflow: the prior stands in.
         fine = tf.reduce_all(tf.math.is_finite(one.loc), -1) & tf.reduce_all(tf.math.is_finite(one.root), [-2, -1])
         unit = tf.eye(target.latent_dim) + tf.zeros_like(one.white)

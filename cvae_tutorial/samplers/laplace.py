@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..seeds import RowSeed
-from .base import Target, select, shaped_like
+from .base import AT_ONCE, Target, select, shaped_like
 from .mixture import Mixture, inverse_of
 from .proposal import FromMixture
 
@@ -87,37 +87,47 @@ class Laplace(FromMixture):
 
     def climb(self, target, z):
         """Fit a normal distribution to the mode above each of the starts ``z`` (n, K, l); count the decoder's calls."""
-        # 1. Fisher scoring, damped where a step has led down. A climb that has arrived waits for the others.
+        # 1. Fisher scoring, damped where a step has led down, by all climbs that have not arrived.
+        count, dim = z.shape[1], target.latent_dim
+        num_rows, total = tf.shape(z)[0], tf.shape(z)[0] * count
+        row = tf.repeat(tf.range(num_rows), count)
+        z = tf.reshape(z, (-1, 1, dim))  # each climb as a row with one chain
         none = tf.zeros_like(z[..., 0])
-        first = (z, none + 1.0, none > 0.0, *slope(target, z))
+        first = (none > 0.0, z, none + 1.0, *slope(target.take(row), z))
 
-        def ascend(number, z, damping, arrived, gamma, gradient, precision):
+        def ascend(number, climbed, arrived, *state):
+            climbing = tf.where(~arrived[:, 0])[:, 0]
+            # In sixteens, so that the climbs beside one change no rounding.
+            climbing = tf.concat([climbing, tf.repeat(climbing[:1], -tf.size(climbing) % AT_ONCE)], 0)
+            z, damping, gamma, gradient, precision = (tf.gather(a, climbing) for a in state)
             diagonal = tf.linalg.diag_part(precision)
             damped = tf.linalg.set_diag(precision, diagonal * (1.0 + damping[..., None]))
             z_new = z + solve(damped, gradient)
-            gamma_new, gradient_new, precision_new = slope(target, z_new)
-            up = (gamma_new >= gamma) & ~arrived
+            gamma_new, *slope_new = slope(target.take(tf.gather(row, climbing)), z_new)
+            up = gamma_new >= gamma
             flat = (up & (gamma_new - gamma < 1e-3)) | (damping > 1e3)
-            damping = tf.where(up, 0.2 * damping, 5.0 * damping)
-            best = select(up, (z_new, gamma_new, gradient_new, precision_new), (z, gamma, gradient, precision))
-            new = (best[0], damping, arrived | flat, *best[1:])
-            return number + 1, *shaped_like(new, first)
+            best = select(up, (z_new, gamma_new, *slope_new), (z, gamma, gradient, precision))
+            new = flat, best[0], tf.where(up, 0.2 * damping, 5.0 * damping), *best[1:]
+            all_climbs = zip((arrived, *state), new, strict=True)
+            put = tuple(tf.tensor_scatter_nd_update(a, climbing[:, None], b) for a, b in all_climbs)
+            return number + 1, climbed + tf.size(climbing), *shaped_like(put, first)
 
-        number, z, _, _, gamma, gradient, precision = tf.while_loop(
-            lambda number, z, damping, arrived, *_: (number < self.num_iterations) & ~tf.reduce_all(arrived),
+        _, climbed, _, z, _, gamma, gradient, precision = tf.while_loop(
+            lambda number, climbed, arrived, *_: (number < self.num_iterations) & ~tf.reduce_all(arrived),
             ascend,
-            (0, *first),
+            (0, 2 * total, *first),
         )
         # 2. One undamped step: it is exact where the decoder is linear.
         last = z + solve(precision, gradient)
-        gamma_last, _, precision_last = slope(target, last)
-        z, gamma, precision = select(gamma_last >= gamma, (last, gamma_last, precision_last), (z, gamma, precision))
+        gamma_last, _, precision_last = slope(target.take(row), last)
+        found = select(gamma_last >= gamma, (last, gamma_last, precision_last), (z, gamma, precision))
+        z, gamma, precision = (tf.reshape(a, (num_rows, count, *a.shape[2:])) for a in found)
         # 3. Each mode holds a mass, and gets proposals by the square root of it: so even a mode of 2 % gets
         #    enough of them, and one that several climbs have found does not crowd out the others.
         white = tf.linalg.matrix_transpose(tf.linalg.cholesky(precision / self.inflation))
         root = tf.linalg.matrix_transpose(inverse_of(tf.linalg.matrix_transpose(white)))
         mass = gamma - tf.reduce_sum(tf.math.log(tf.linalg.diag_part(white)), -1)
-        calls = (number + 2) * self.num_components * (target.latent_dim + 1)
+        calls = -(-climbed * (dim + 1) // num_rows)  # on average over the rows
         return Mixture(tf.nn.log_softmax(0.5 * mass), z, root, white), calls
 
     def memory(self, target, plan):
