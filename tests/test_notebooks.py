@@ -5,9 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import nbformat
 import pytest
+from docutils import nodes
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import book
@@ -306,6 +308,33 @@ def test_citations_and_captions_read_without_myst_and_come_back_for_the_pages(tm
     assert [c.source for c in pages.cells] == [c.source for c in notebook.cells]
     notebook.cells[0].source = "{cite:t}`four2023`"
     assert "four2023" in lab.check(notebook, bibliography)[0]
+
+
+def test_links_to_terms_name_what_the_glossary_holds():
+    notebook = small_chapter()
+    notebook.cells[0].source = "A [KL](glossary.md#term-kullback-leibler-divergence), a [*gap*](glossary.md#term-gap)."
+    assert lab.unknown_terms(notebook) == []
+    notebook.cells[0].source += " And [this](glossary.md#term-nothing)."
+    assert "links to term-nothing" in lab.check(notebook)[0]
+
+
+def test_the_build_gives_terms_the_names_that_links_use(monkeypatch):
+    monkeypatch.syspath_prepend(book.BOOK / "_ext")
+    import pages
+
+    words = ["effective sample size (ESS)", "Pareto-\\hat k", "Rubin’s rules", "Kullback–Leibler divergence (KL)"]
+    document = nodes.container("", *(nodes.term("", word) for word in words))
+    environment = SimpleNamespace(docname="book/glossary", metadata={"book/glossary": {}})
+    pages.terms(SimpleNamespace(env=environment), document)
+    names = [term["ids"][0] for term in document.children]
+    assert set(names) <= lab.terms() and list(environment.metadata["book/glossary"]["myst_slugs"]) == names
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_a_chapter_links_each_term_once(path):
+    text = "".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+    linked = lab.TERM.findall(text)
+    assert len(linked) == len(set(linked)) <= 12
 
 
 def test_caption_of_a_solution_is_folded():

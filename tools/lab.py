@@ -3,6 +3,8 @@
 `make publish` writes into the notebook what only the pages would show otherwise: below each figure its caption,
 from the cell's metadata, with the figure's name as a target of links, and each citation as names and year. The
 build takes both back (`for_pages`), so that the pages number their figures and list what they cite as ever.
+Links into the glossary are plain ones, `[ESS](glossary.md#term-effective-sample-size)`; the build gives each term its
+name (`term_id`).
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from pathlib import Path
 from nbformat.v4 import new_markdown_cell
 
 BIBLIOGRAPHY = Path(__file__).resolve().parent.parent / "book/references.bib"
+GLOSSARY = Path(__file__).resolve().parent.parent / "book/glossary.md"
 CAPTION = "caption"  # the tag of a cell that repeats the caption of the figure above it
 ROLE = re.compile(r"\{cite:([tp])\}`([^`]+)`")
 LINK = r"\[[^\]]+\]\(bibliography\.md#([\w-]+)\)"
 GROUP = re.compile(rf"\({LINK}(?:; {LINK})*\)")
+TERM = re.compile(r"\]\(glossary\.md#([^)]*)\)")
 CODE = re.compile(r"(^```.*?^```[^\n]*|``.*?``)", re.M | re.S)
 
 
@@ -71,9 +75,27 @@ def check(notebook, bibliography: Path = BIBLIOGRAPHY) -> list[str]:
         wanted = for_reading(notebook, bibliography)
     except KeyError as error:
         return [f"cites {error}, which references.bib does not hold"]
+    problems = [f"links to {name}, which the glossary does not hold" for name in unknown_terms(notebook)]
     if [_shown(c) for c in wanted.cells] == [_shown(c) for c in notebook.cells]:
-        return []
-    return ["captions or citations are not as `make publish` writes them for JupyterLab"]
+        return problems
+    return problems + ["captions or citations are not as `make publish` writes them for JupyterLab"]
+
+
+def term_id(term: str) -> str:
+    """Return the name that links to a term of the glossary use; what stands in brackets does not count."""
+    plain = re.sub(r"\s*\(.*\)$|['’]", "", term.lower())
+    return "term-" + re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+
+
+def terms(glossary: Path = GLOSSARY) -> set[str]:
+    """Return the names of the terms that the glossary holds."""
+    return {term_id(term) for term in re.findall(r"^(\S.*)\n: ", glossary.read_text(encoding="utf8"), re.M)}
+
+
+def unknown_terms(notebook, glossary: Path = GLOSSARY) -> list[str]:
+    """Return the names in links to the glossary that it does not hold."""
+    linked = [name for cell in notebook.cells if cell.cell_type == "markdown" for name in TERM.findall(cell.source)]
+    return sorted(set(linked) - terms(glossary)) if linked else []
 
 
 def _shown(cell) -> tuple:

@@ -37,6 +37,19 @@ def keys(app, doctree, docname):
         entry["ids"] += [cited[i] for i in entry["ids"] if i in cited and cited[i] not in entry["ids"]]
 
 
+def terms(app, doctree):
+    """Give each term of the glossary a name, so that `[ESS](glossary.md#term-effective-sample-size)` links to it."""
+    import lab  # of the folder tools, which the extension kit puts on the path
+
+    if app.env.docname.split("/")[-1] != "glossary":
+        return
+    known = app.env.metadata[app.env.docname].setdefault("myst_slugs", {})
+    for term in doctree.findall(nodes.term):
+        name = lab.term_id(term.astext())
+        term["ids"].append(name)
+        known[name] = (1, name, term.astext())
+
+
 def mend(page, context, config):
     """Return a page of HTML with the theme's faults mended."""
     book = str(config.html_title or config.project)
@@ -85,5 +98,6 @@ def wrap(app):
 def setup(app):
     app.connect("builder-inited", wrap)
     app.connect("html-page-context", describe)
+    app.connect("doctree-read", terms)
     app.connect("doctree-resolved", keys)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"parallel_read_safe": True, "parallel_write_safe": True, "env_version": 1}
