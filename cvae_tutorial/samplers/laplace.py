@@ -93,7 +93,9 @@ class Laplace(FromMixture):
         row = tf.repeat(tf.range(num_rows), count)
         z = tf.reshape(z, (-1, 1, dim))  # each climb as a row with one chain
         none = tf.zeros_like(z[..., 0])
-        first = (none > 0.0, z, none + 1.0, *slope(target.take(row), z))
+        unit = tf.eye(dim) + tf.zeros_like(z[..., None])
+        # At first nobody knows the slope: the first step goes nowhere, and is accepted.
+        first = (none > 0.0, z, none + 5.0, none - math.inf, tf.zeros_like(z), unit)
 
         def ascend(number, climbed, arrived, *state):
             climbing = tf.where(~arrived[:, 0])[:, 0]
@@ -113,9 +115,9 @@ class Laplace(FromMixture):
             return number + 1, climbed + tf.size(climbing), *shaped_like(put, first)
 
         _, climbed, _, z, _, gamma, gradient, precision = tf.while_loop(
-            lambda number, climbed, arrived, *_: (number < self.num_iterations) & ~tf.reduce_all(arrived),
+            lambda number, climbed, arrived, *_: (number <= self.num_iterations) & ~tf.reduce_all(arrived),
             ascend,
-            (0, 2 * total, *first),
+            (0, total, *first),
         )
         # 2. One undamped step: it is exact where the decoder is linear.
         last = z + solve(precision, gradient)

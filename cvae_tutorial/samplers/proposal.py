@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -57,6 +57,9 @@ class FromMixture(Weighted):
     def plan(self, num_samples, latent_dim=2):
         sampler, plan = super().plan(num_samples, latent_dim)
         return sampler, plan._replace(num_prior=self.num_particles - 1)
+
+    def kernel(self):
+        return replace(super().kernel(), oversampling=1)  # which the plan holds
 
     class State(NamedTuple):
         particles: Any  # weighted draws of the last step, (n, C, 100)
