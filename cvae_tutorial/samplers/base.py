@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
@@ -188,7 +188,7 @@ class Sampler(ABC):
         """Names of the settings that say how long a run is."""
         return [f.name for f in fields(cls) if f.name in ("num_chains", "warmup", "thin", "num_steps")]
 
-    def kernel(self) -> Sampler:
+    def kernel(self) -> Self:
         """Leave out what the plan holds: runs of any length share the compiled steps."""
         return replace(self, **dict.fromkeys(self.run_settings()))
 

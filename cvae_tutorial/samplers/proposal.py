@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
@@ -58,7 +58,7 @@ class FromMixture(Weighted):
         sampler, plan = super().plan(num_samples, latent_dim)
         return sampler, plan._replace(num_prior=self.num_particles - 1)
 
-    def kernel(self):
+    def kernel(self) -> Self:
         return replace(super().kernel(), oversampling=1)  # which the plan holds
 
     class State(NamedTuple):
