@@ -50,6 +50,8 @@ METHODS = {
     "lair": samplers.LAIR(),
     "tempered_smc": samplers.TemperedSMC(),
     "adaptive_collapsed": samplers.AdaptiveCollapsed(),
+    "laplace": samplers.Laplace(),
+    "auto": samplers.Auto(),
 }
 
 

@@ -91,11 +91,11 @@ class Laplace(FromMixture):
         count, dim = z.shape[1], target.latent_dim
         num_rows, total = tf.shape(z)[0], tf.shape(z)[0] * count
         row = tf.repeat(tf.range(num_rows), count)
-        z = tf.reshape(z, (-1, 1, dim))  # each climb as a row with one chain
-        none = tf.zeros_like(z[..., 0])
-        unit = tf.eye(dim) + tf.zeros_like(z[..., None])
+        start: Any = tf.reshape(z, (-1, 1, dim))  # each climb as a row with one chain
+        none = tf.zeros_like(start[..., 0])
+        unit = tf.eye(dim) + tf.zeros_like(start[..., None])
         # At first nobody knows the slope: the first step goes nowhere, and is accepted.
-        first = (none > 0.0, z, none + 5.0, none - math.inf, tf.zeros_like(z), unit)
+        first = (none > 0.0, start, none + 5.0, none - math.inf, tf.zeros_like(start), unit)
 
         def ascend(number, climbed, arrived, *state):
             climbing = tf.where(~arrived[:, 0])[:, 0]
