@@ -59,7 +59,7 @@ def question():
     data.set(title="The data, and $X_0 = 1$", xlabel="$X_0$", ylabel="$X_1$", xlim=(-3, 3), ylim=(-3, 3))
     grid = np.linspace(-3, 3, 400)
     exact = np.exp(mixture.condition({0: 1.0}).log_prob(grid[:, None]))
-    for ax, method, title in ((before, "one_pass", "Decode once"), (after, "lair", "Sample the conditional")):
+    for ax, method, title in ((before, "one_pass", "Decode once"), (after, "auto", "Sample the conditional")):
         with warnings.catch_warnings():
             # That one pass is no sampler is what the picture shows.
             warnings.simplefilter("ignore", ct.SamplingWarning)

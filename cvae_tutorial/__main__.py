@@ -68,7 +68,7 @@ def reproduce_note(folder, train=None, num_samples=5_000):
     grid = np.linspace(-3, 3, 601)
     figure, axes = plt.subplots(figsize=(6, 4))
     distances = {}
-    for method in ("one_pass", "lair"):
+    for method in ("one_pass", "auto"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SamplingWarning)  # the figure is about what it says
             if method == "one_pass":
@@ -88,7 +88,7 @@ def reproduce_note(folder, train=None, num_samples=5_000):
     for ours, true in zip(np.cov(joint.T), mixture.covariance, strict=True):
         print("  " + "  ".join(f"{a:6.3f} [{b:6.3f}]" for a, b in zip(ours, true, strict=True)))
     figure, axes = plt.subplots(figsize=(5, 4))
-    axes.scatter(joint[:5_000, 0], joint[:5_000, 1], s=2, alpha=0.4, color=METHOD_COLORS["lair"])
+    axes.scatter(joint[:5_000, 0], joint[:5_000, 1], s=2, alpha=0.4, color=METHOD_COLORS["auto"])
     axes.set(xlabel="X0", ylabel="X1", title="5,000 joint draws of the VAE")
     figure.savefig(folder / "3_joint.png")
     print(f"Figures are in {folder}/; this took {time.perf_counter() - began:.0f} s")

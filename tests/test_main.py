@@ -26,9 +26,9 @@ def test_the_notes_three_results(tmp_path, monkeypatch, capsys):
     distance = {
         line.split()[0]: float(line.split()[1])
         for line in said.splitlines()
-        if line.startswith(("  one_pass", "  lair"))
+        if line.startswith(("  one_pass", "  auto"))
     }
-    assert distance["lair"] <= 0.03 and 0.3 <= distance["one_pass"] <= 1.1
+    assert distance["auto"] <= 0.03 and 0.3 <= distance["one_pass"] <= 1.1
     assert returned[0] == pytest.approx(distance, abs=6e-4)
     covariance = [
         [float(cell) for cell in line.replace("[", " ").replace("]", " ").split()]
