@@ -17,11 +17,12 @@ from numpy.typing import ArrayLike
 from . import loop
 from . import model as models
 from .draws import ConditionalDraws, SamplingWarning, diagnose, merged
-from .evidence import Evidence, check_evidence, column_index, column_label
+from .evidence import Evidence, check_evidence, column_index, column_label, is_dask
 from .samplers import Auto, Laplace, Plan, Sampler, as_sampler
 
 _MAX_RESULT_BYTES = 16 * 2**30
 _MOST_REPEATS = 5  # draws of a row that the default method lets fall on latents drawn more than twice
+_FEWEST_ROWS = 32  # of a block, where the rows are part of a table: fewer are multiplied in another order
 _ROWS_CHECKED = 20  # diagnostics of these many rows decide on a warning; `diagnose` covers all
 
 
@@ -51,7 +52,7 @@ def sample_conditional(
         ``decode`` and ``likelihood``.
     observed : mapping, array or table
         ``{column: value}`` by index or name; or a row (d,) or table (n, d) with NaN in the holes.
-        An empty dict asks for joint draws.
+        An empty dict asks for joint draws. Or a table (n, d) of Dask, drawn part by part.
     num_samples : int
         Draws per row, s.
     method : str, Sampler or Auto
@@ -81,7 +82,8 @@ def sample_conditional(
     Returns
     -------
     ConditionalDraws
-        ``values`` is (s, d), or (n, s, d) for a table, in data units.
+        ``values`` is (s, d), or (n, s, d) for a table, in data units. Of a Dask table, only these values:
+        a Dask array (n, s, d), with the bits that the table in memory gets with ``row_numbers=range(n)``.
 
     Raises
     ------
@@ -101,6 +103,11 @@ def sample_conditional(
     began = time.perf_counter()
     sampler = as_sampler(method)
     settings = {"num_chains": num_chains, "warmup": warmup, "thin": thin, "num_steps": num_steps}
+    if is_dask(observed):
+        from .tables import dask as lazy
+
+        given = {"mask": mask, "start": start, "row_numbers": row_numbers, "max_memory": max_memory, "method": sampler}
+        return lazy.conditionals(model, observed, num_samples, seed, settings | given | {"progress": False})
     if isinstance(sampler, Sampler):
         sampler = _configured(sampler, **settings)
     elif given := [name for name, value in settings.items() if value is not None]:
@@ -121,8 +128,10 @@ def sample_conditional(
     holes = np.flatnonzero(~evidence.observed.all(axis=1))
     values = np.repeat(evidence.values[:, None], num_samples, axis=1)
     numbers = _row_numbers(row_numbers, num_rows)
+    fewest = 1 if row_numbers is None else _FEWEST_ROWS
+    model_range = _model_range(model)
     run = _Run(
-        model, evidence, numbers, num_samples, int(seed), start, progress, float(max_memory), _model_range(model)
+        model, evidence, numbers, num_samples, int(seed), start, progress, float(max_memory), fewest, model_range
     )
     if isinstance(sampler, Sampler):
         draws = run.draw(sampler, holes, values)
@@ -160,6 +169,7 @@ class _Run:
     start: ArrayLike | None
     progress: bool
     max_memory: float
+    fewest: int
     model_range: np.ndarray
 
     def draw(self, sampler: Sampler, rows: np.ndarray, values: np.ndarray) -> ConditionalDraws:
@@ -180,7 +190,7 @@ class _Run:
             order = np.argsort(self.numbers[rows])
             rows, begin = rows[order], begin if begin is None or len(begin) == 1 else begin[order]
             numbers = self.numbers[rows]
-            run = evidence, rows, numbers, self.seed, begin, self.progress, self.max_memory
+            run = evidence, rows, numbers, self.seed, begin, self.progress, self.max_memory, self.fewest
             result = loop.run(self.model, sampler, self.num_samples, *run)
             values[rows] = np.where(evidence.observed[rows, None], evidence.values[rows, None], result.draws)
             acceptance[rows], arrived[rows] = result.acceptance, result.arrived

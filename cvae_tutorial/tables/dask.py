@@ -1,0 +1,233 @@
+"""Tables in parts: `VAEImputer` and `sample_conditional` on Dask collections, lazily and part by part.
+
+Imported when a Dask collection is given, never before. What a row gets follows from its label or its
+place in the whole table, as in memory, so the parts may be cut anywhere and computed anywhere.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from sklearn import config_context
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..model import num_features
+from ..sampling import sample_conditional
+from .imputer import VAEImputer, _Empty
+
+try:
+    import cloudpickle
+    import dask.array as da
+    import dask.dataframe as dd
+    from dask import compute, delayed
+except ImportError as error:
+    raise ImportError("tables of Dask need the extra: pip install 'cvae_tutorial[dask]'") from error
+
+_LOADING = threading.Lock()
+
+
+def impute(imputer: VAEImputer, table: Any, method: str, num_tables: int, settings: Sequence[Any] = ()) -> list[Any]:
+    """Call a method of the imputer on every part of a Dask DataFrame.
+
+    Parameters
+    ----------
+    imputer : VAEImputer
+        A fitted one.
+    table : dask.dataframe.DataFrame
+        Rows with holes. If its divisions are known whole numbers, nothing is read; otherwise its
+        index is, once, to learn the labels or places of the rows.
+    method : {"transform", "sample_imputations"}
+    num_tables : int
+        Tables that the method returns for a part.
+    settings : sequence
+        Further arguments of the method.
+
+    Returns
+    -------
+    list of dask.dataframe.DataFrame, or of dask.array.Array (n, d)
+        As the imputer's ``set_output`` says. Arrays are of floats, their numbers of rows unknown.
+    """
+    if not isinstance(table, dd.DataFrame):
+        raise TypeError(f"a Dask DataFrame is needed, got {type(table).__name__}: make one with dd.from_dask_array")
+    check_is_fitted(imputer)
+    imputer._check_settings()
+    meta = _meta(imputer, table._meta)
+    model = delayed(cloudpickle.dumps(imputer))
+    firsts = _first_numbers(table)
+    filled = [
+        delayed(_impute_part)(model, part, first, meta, method, num_tables, tuple(settings))
+        for part, first in zip(table.to_delayed(), firsts, strict=True)
+    ]
+    tables = []
+    for number in range(num_tables):
+        parts = [part[number] for part in filled]
+        if isinstance(meta, pd.DataFrame):
+            tables.append(dd.from_delayed(parts, meta, table.divisions, verify_meta=False))
+        else:
+            arrays = [da.from_delayed(part, (np.nan, meta.shape[1]), meta.dtype) for part in parts]
+            tables.append(da.concatenate(arrays, allow_unknown_chunksizes=True))
+    return tables
+
+
+def conditionals(model: Any, observed: Any, num_samples: int, seed: int | None, settings: dict[str, Any]) -> Any:
+    """Draw the missing columns of every part of a Dask DataFrame or array by `sample_conditional`.
+
+    Parameters
+    ----------
+    model : LatentVariableModel
+        One that cloudpickle can send to other processes, such as a `VAE`.
+    observed : dask.dataframe.DataFrame or dask.array.Array (n, d)
+        Rows with NaN in the holes. Numbers of rows that are unknown are counted at once.
+    num_samples, seed, settings
+        Arguments of `sample_conditional`.
+
+    Returns
+    -------
+    dask.array.Array (n, s, d)
+        The values of the draws.
+    """
+    for name in ("mask", "start", "row_numbers"):
+        if settings.pop(name) is not None:
+            raise TypeError(f"{name} goes with a table in memory: of a Dask table, NaN marks the holes")
+    if isinstance(observed, da.Array):
+        if observed.ndim != 2:
+            raise ValueError(f"a table (n, d) is needed, got {observed.ndim} axes")
+        observed = observed.rechunk({1: -1})
+        parts, known = observed.to_delayed()[:, 0].tolist(), observed.chunks[0]
+    elif isinstance(observed, dd.DataFrame):
+        parts, known = observed.to_delayed(), (np.nan,)
+    else:
+        raise TypeError(f"a Dask DataFrame or array is needed, got {type(observed).__name__}")
+    sizes = compute(*[delayed(len)(part) for part in parts]) if np.isnan(known).any() else known
+    seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
+    shape = num_samples, num_features(model)
+    model = delayed(cloudpickle.dumps(model))
+    drawn = [
+        da.from_delayed(delayed(_draw_part)(model, part, first, shape, seed, settings), (size, *shape), np.float64)
+        for part, first, size in zip(parts, _places(sizes), sizes, strict=True)
+    ]
+    return da.concatenate(drawn)
+
+
+# In the workers
+
+
+def _impute_part(model, part, first, meta, method, num_tables, settings):
+    """Return what ``method`` makes of one part: a list of frames or arrays."""
+    if not len(part):
+        return [meta] * num_tables
+    labels = part.index
+    if first is not None:
+        part = part.set_axis(range(first, first + len(part)), axis=0)
+    elif not labels.is_unique:
+        twice = labels[labels.duplicated()][0]
+        raise ValueError(f"two rows have the label {twice!r}: after ddf.clear_divisions() rows go by their places")
+    as_frame = isinstance(meta, pd.DataFrame)
+    with config_context(transform_output="pandas" if as_frame else "default"):  # as where the graph was made
+        made = getattr(_loaded(model), method)(part, *settings)
+    filled = made if isinstance(made, list) else [made]
+    if not as_frame:
+        return [table.astype(meta.dtype) for table in filled]
+    for name, dtype in filled[0].dtypes.items():
+        if dtype != meta.dtypes[name]:
+            what = f"column {name!r} of a part comes back as {dtype}, that of the fitted table as {meta.dtypes[name]}"
+            raise ValueError(f"{what}: change it with ddf.astype")
+    return [table.set_axis(labels, axis=0) for table in filled]
+
+
+def _draw_part(model, part, first, shape, seed, settings):
+    """Return the draws (n, s, d) of one part."""
+    if not len(part):
+        return np.empty((0, *shape))
+    numbers = np.arange(first, first + len(part))
+    return sample_conditional(_loaded(model), part, shape[0], seed=seed, row_numbers=numbers, **settings).values
+
+
+def _loaded(sent):
+    """Return the model or imputer that was sent, made once in a process: what is compiled for it stays."""
+    with _LOADING:
+        return _load(sent)
+
+
+@lru_cache(maxsize=4)
+def _load(sent):
+    if "distributed" in sys.modules:
+        from distributed import get_worker
+
+        with suppress(ValueError, RuntimeError):  # no worker; or TensorFlow has begun, as in the user's own process
+            threads = get_worker().state.nthreads
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+    return cloudpickle.loads(sent)
+
+
+# Where the graph is made
+
+
+def _meta(imputer, meta):
+    """Return an empty result, with names and dtypes, for an empty frame; refuses other columns than the fitted."""
+    validate_data(imputer, meta, reset=False, skip_check_array=True)
+    container = type(_Empty.transform(imputer, None))
+    if container not in (np.ndarray, pd.DataFrame):
+        raise TypeError(f"Dask holds no {container.__module__} frames: call set_output(transform='pandas')")
+    frame = imputer._with_holes(meta.iloc[:0].set_axis(range(meta.shape[1]), axis=1))
+    nothing = np.empty(frame.shape)
+    empty = imputer._finish(frame, nothing.astype(bool), nothing, container)
+    if isinstance(empty, pd.DataFrame):
+        return empty.set_axis(meta.index[:0], axis=0)
+    return empty if empty.dtype.kind == "f" else empty.astype(float)
+
+
+def _first_numbers(table) -> list[int | None]:
+    """Number of the first row of each part; None where the rows of all parts go by their labels.
+
+    The rule is that of tables in memory: different whole numbers are labels, else places count.
+    """
+    by_label: list[int | None] = [None] * table.npartitions
+    ends = table.divisions
+    if all(isinstance(end, int | np.integer) for end in ends) and 0 <= ends[0] and ends[-1] < 2**31:
+        return by_label
+    looks = compute(*[delayed(_look)(part) for part in table.index.to_delayed()])
+    spans = sorted(span for size, span in looks if size and span)
+    if len(spans) == sum(size > 0 for size, _ in looks):
+        widest, doubtful = (-1, -1, True), False
+        for span in spans:
+            if span[0] <= widest[1]:
+                if span[2] and widest[2]:  # both hold every number of their span: a label stands twice
+                    break
+                doubtful = True
+            widest = max(widest, span, key=lambda s: s[1])
+        else:
+            if doubtful:
+                raise ValueError(
+                    "parts of the table may share row labels: sort it by its index (ddf.set_index), or give it the "
+                    "labels 0, 1, ... in every part (ddf.reset_index(drop=True)), and rows go by their places"
+                )
+            return by_label
+    return list(_places([size for size, _ in looks]))
+
+
+def _places(sizes):
+    """Place of the first row of each part in the whole table."""
+    firsts = list(accumulate(sizes, initial=0))
+    if firsts[-1] >= 2**31:
+        raise ValueError(f"the table has {firsts[-1]:,} rows, and places end at 2,147,483,647: draw it in two tables")
+    return firsts[:-1]
+
+
+def _look(labels):
+    """Size of a part, and its lowest and highest label and whether all between them are there, or None."""
+    whole = len(labels) and pd.api.types.is_integer_dtype(labels.dtype) and labels.is_unique
+    if not whole or labels.min() < 0 or labels.max() >= 2**31:
+        return len(labels), None
+    low, high = int(labels.min()), int(labels.max())
+    return len(labels), (low, high, high - low + 1 == len(labels))
