@@ -129,7 +129,7 @@ def _impute_part(model, part, first, meta, method, num_tables, settings):
     if first is not None:
         part = part.set_axis(range(first, first + len(part)), axis=0)
     elif not labels.is_unique:
-        twice = labels[labels.duplicated()][0]
+        twice = labels[labels.duplicated()].tolist()[0]
         raise ValueError(f"two rows have the label {twice!r}: after ddf.clear_divisions() rows go by their places")
     as_frame = isinstance(meta, pd.DataFrame)
     with config_context(transform_output="pandas" if as_frame else "default"):  # as where the graph was made
