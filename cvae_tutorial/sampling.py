@@ -106,8 +106,8 @@ def sample_conditional(
     if is_dask(observed):
         from .tables import dask as lazy
 
-        given = {"mask": mask, "start": start, "row_numbers": row_numbers, "max_memory": max_memory, "method": sampler}
-        return lazy.conditionals(model, observed, num_samples, seed, settings | given | {"progress": False})
+        own = {"mask": mask, "start": start, "row_numbers": row_numbers, "max_memory": max_memory, "method": sampler}
+        return lazy.conditionals(model, observed, num_samples, seed, settings | own | {"progress": False})
     if isinstance(sampler, Sampler):
         sampler = _configured(sampler, **settings)
     elif given := [name for name, value in settings.items() if value is not None]:

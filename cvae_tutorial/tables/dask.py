@@ -28,7 +28,8 @@ try:
     import cloudpickle
     import dask.array as da
     import dask.dataframe as dd
-    from dask import compute, delayed
+    from dask.base import compute
+    from dask.delayed import delayed
 except ImportError as error:
     raise ImportError("tables of Dask need the extra: pip install 'cvae_tutorial[dask]'") from error
 
@@ -63,7 +64,7 @@ def impute(imputer: VAEImputer, table: Any, method: str, num_tables: int, settin
     meta = _meta(imputer, table._meta)
     model = delayed(cloudpickle.dumps(imputer))
     firsts = _first_numbers(table)
-    filled = [
+    filled: list[Any] = [
         delayed(_impute_part)(model, part, first, meta, method, num_tables, tuple(settings))
         for part, first in zip(table.to_delayed(), firsts, strict=True)
     ]
@@ -101,7 +102,8 @@ def conditionals(model: Any, observed: Any, num_samples: int, seed: int | None, 
     if isinstance(observed, da.Array):
         if observed.ndim != 2:
             raise ValueError(f"a table (n, d) is needed, got {observed.ndim} axes")
-        observed = observed.rechunk({1: -1})
+        whole_rows: Any = {1: -1}
+        observed = observed.rechunk(whole_rows)
         parts, known = observed.to_delayed()[:, 0].tolist(), observed.chunks[0]
     elif isinstance(observed, dd.DataFrame):
         parts, known = observed.to_delayed(), (np.nan,)
@@ -188,13 +190,13 @@ def _meta(imputer, meta):
 
 
 def _first_numbers(table) -> list[int | None]:
-    """Number of the first row of each part; None where the rows of all parts go by their labels.
+    """Return the number of the first row of each part; None where the rows of all parts go by their labels.
 
     The rule is that of tables in memory: different whole numbers are labels, else places count.
     """
     by_label: list[int | None] = [None] * table.npartitions
     ends = table.divisions
-    if all(isinstance(end, int | np.integer) for end in ends) and 0 <= ends[0] and ends[-1] < 2**31:
+    if all(isinstance(end, int | np.integer) for end in ends) and ends[0] >= 0 and ends[-1] < 2**31:
         return by_label
     looks = compute(*[delayed(_look)(part) for part in table.index.to_delayed()])
     spans = sorted(span for size, span in looks if size and span)

@@ -50,8 +50,12 @@ class DaskFrame(Protocol):
     """What a type checker sees of a Dask DataFrame, which need not be installed."""
 
     @property
-    def npartitions(self) -> int: ...
-    def compute(self) -> Any: ...
+    def npartitions(self) -> int:
+        """Number of parts."""
+        ...
+
+    def compute(self) -> Any:
+        """Bring it into memory."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)  # its constructor alone: scikit-learn does the rest
@@ -386,7 +390,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if isinstance(X, np.ma.MaskedArray):
             X = np.ma.filled(X.astype(float), np.nan)
         if hasattr(X, "collect") or hasattr(X, "compute"):
-            raise TypeError(f"{type(X).__name__} is no table in memory: call its collect() or compute() first, on a sample if it is large")
+            what = f"{type(X).__name__} is no table in memory: call its collect() or compute() first"
+            raise TypeError(f"{what}, on a sample if it is large")
         if not hasattr(X, "columns"):
             X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False)
             if X.dtype.kind in "US" and (X == "nan").any() and self.missing_values != "nan":
