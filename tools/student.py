@@ -361,7 +361,7 @@ student/    the same without: blanks stand for the solutions
 Python 3.11, 3.12 or 3.13:
 
     python -m venv env
-    env/bin/python -m pip install {wheel} mlxtend palmerpenguins jupyterlab
+    env/bin/python -m pip install {wheel} "dask[dataframe]" distributed mlxtend palmerpenguins jupyterlab
     env/bin/jupyter lab
 
 On Windows the programs are in env\\Scripts. In Google Colab, upload a notebook and the
