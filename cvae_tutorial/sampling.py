@@ -104,10 +104,18 @@ def sample_conditional(
     sampler = as_sampler(method)
     settings = {"num_chains": num_chains, "warmup": warmup, "thin": thin, "num_steps": num_steps}
     if is_dask(observed):
-        from .tables import dask as lazy
+        from .parts import conditionals
 
-        own = {"mask": mask, "start": start, "row_numbers": row_numbers, "max_memory": max_memory, "method": sampler}
-        return lazy.conditionals(model, observed, num_samples, seed, settings | own | {"progress": False})
+        lazily: dict[str, Any] = {
+            "mask": mask,
+            "start": start,
+            "row_numbers": row_numbers,
+            "max_memory": max_memory,
+            "method": sampler,
+        }
+        lazily |= {"progress": False, **settings}
+        drawn: Any = conditionals(sample_conditional, model, observed, num_samples, seed, lazily)
+        return drawn
     if isinstance(sampler, Sampler):
         sampler = _configured(sampler, **settings)
     elif given := [name for name, value in settings.items() if value is not None]:

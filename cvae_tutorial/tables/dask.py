@@ -1,4 +1,4 @@
-"""Tables in parts: `VAEImputer` and `sample_conditional` on Dask collections, lazily and part by part.
+"""`VAEImputer` on Dask DataFrames, lazily and part by part.
 
 Imported when a Dask collection is given, never before. What a row gets follows from its label or its
 place in the whole table, as in memory, so the parts may be cut anywhere and computed anywhere.
@@ -6,34 +6,16 @@ place in the whole table, as in memory, so the parts may be cut anywhere and com
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import lru_cache
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 from sklearn import config_context
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..model import num_features
-from ..sampling import sample_conditional
+from ..parts import compute, da, dd, delayed, loaded, places, send
 from .imputer import VAEImputer, _Empty
-
-try:
-    import cloudpickle
-    import dask.array as da
-    import dask.dataframe as dd
-    from dask.base import compute
-    from dask.delayed import delayed
-except ImportError as error:
-    raise ImportError("tables of Dask need the extra: pip install 'cvae_tutorial[dask]'") from error
-
-_LOADING = threading.Lock()
 
 
 def impute(imputer: VAEImputer, table: Any, method: str, num_tables: int, settings: Sequence[Any] = ()) -> list[Any]:
@@ -62,10 +44,10 @@ def impute(imputer: VAEImputer, table: Any, method: str, num_tables: int, settin
     check_is_fitted(imputer)
     imputer._check_settings()
     meta = _meta(imputer, table._meta)
-    model = delayed(cloudpickle.dumps(imputer))
+    sent = send(imputer)
     firsts = _first_numbers(table)
     filled: list[Any] = [
-        delayed(_impute_part)(model, part, first, meta, method, num_tables, tuple(settings))
+        delayed(_impute_part)(sent, part, first, meta, method, num_tables, tuple(settings))
         for part, first in zip(table.to_delayed(), firsts, strict=True)
     ]
     tables = []
@@ -79,51 +61,10 @@ def impute(imputer: VAEImputer, table: Any, method: str, num_tables: int, settin
     return tables
 
 
-def conditionals(model: Any, observed: Any, num_samples: int, seed: int | None, settings: dict[str, Any]) -> Any:
-    """Draw the missing columns of every part of a Dask DataFrame or array by `sample_conditional`.
-
-    Parameters
-    ----------
-    model : LatentVariableModel
-        One that cloudpickle can send to other processes, such as a `VAE`.
-    observed : dask.dataframe.DataFrame or dask.array.Array (n, d)
-        Rows with NaN in the holes. Numbers of rows that are unknown are counted at once.
-    num_samples, seed, settings
-        Arguments of `sample_conditional`.
-
-    Returns
-    -------
-    dask.array.Array (n, s, d)
-        The values of the draws.
-    """
-    for name in ("mask", "start", "row_numbers"):
-        if settings.pop(name) is not None:
-            raise TypeError(f"{name} goes with a table in memory: of a Dask table, NaN marks the holes")
-    if isinstance(observed, da.Array):
-        if observed.ndim != 2:
-            raise ValueError(f"a table (n, d) is needed, got {observed.ndim} axes")
-        whole_rows: Any = {1: -1}
-        observed = observed.rechunk(whole_rows)
-        parts, known = observed.to_delayed()[:, 0].tolist(), observed.chunks[0]
-    elif isinstance(observed, dd.DataFrame):
-        parts, known = observed.to_delayed(), (np.nan,)
-    else:
-        raise TypeError(f"a Dask DataFrame or array is needed, got {type(observed).__name__}")
-    sizes = compute(*[delayed(len)(part) for part in parts]) if np.isnan(known).any() else known
-    seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
-    shape = num_samples, num_features(model)
-    model = delayed(cloudpickle.dumps(model))
-    drawn = [
-        da.from_delayed(delayed(_draw_part)(model, part, first, shape, seed, settings), (size, *shape), np.float64)
-        for part, first, size in zip(parts, _places(sizes), sizes, strict=True)
-    ]
-    return da.concatenate(drawn)
-
-
 # In the workers
 
 
-def _impute_part(model, part, first, meta, method, num_tables, settings):
+def _impute_part(sent, part, first, meta, method, num_tables, settings):
     """Return what ``method`` makes of one part: a list of frames or arrays."""
     if not len(part):
         return [meta] * num_tables
@@ -135,7 +76,7 @@ def _impute_part(model, part, first, meta, method, num_tables, settings):
         raise ValueError(f"two rows have the label {twice!r}: after ddf.clear_divisions() rows go by their places")
     as_frame = isinstance(meta, pd.DataFrame)
     with config_context(transform_output="pandas" if as_frame else "default"):  # as where the graph was made
-        made = getattr(_loaded(model), method)(part, *settings)
+        made = getattr(loaded(sent), method)(part, *settings)
     filled = made if isinstance(made, list) else [made]
     if not as_frame:
         return [table.astype(meta.dtype) for table in filled]
@@ -144,32 +85,6 @@ def _impute_part(model, part, first, meta, method, num_tables, settings):
             what = f"column {name!r} of a part comes back as {dtype}, that of the fitted table as {meta.dtypes[name]}"
             raise ValueError(f"{what}: change it with ddf.astype")
     return [table.set_axis(labels, axis=0) for table in filled]
-
-
-def _draw_part(model, part, first, shape, seed, settings):
-    """Return the draws (n, s, d) of one part."""
-    if not len(part):
-        return np.empty((0, *shape))
-    numbers = np.arange(first, first + len(part))
-    return sample_conditional(_loaded(model), part, shape[0], seed=seed, row_numbers=numbers, **settings).values
-
-
-def _loaded(sent):
-    """Return the model or imputer that was sent, made once in a process: what is compiled for it stays."""
-    with _LOADING:
-        return _load(sent)
-
-
-@lru_cache(maxsize=4)
-def _load(sent):
-    if "distributed" in sys.modules:
-        from distributed import get_worker
-
-        with suppress(ValueError, RuntimeError):  # no worker; or TensorFlow has begun, as in the user's own process
-            threads = get_worker().state.nthreads
-            tf.config.threading.set_inter_op_parallelism_threads(threads)
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
-    return cloudpickle.loads(sent)
 
 
 # Where the graph is made
@@ -215,15 +130,8 @@ def _first_numbers(table) -> list[int | None]:
                     "labels 0, 1, ... in every part (ddf.reset_index(drop=True)), and rows go by their places"
                 )
             return by_label
-    return list(_places([size for size, _ in looks]))
-
-
-def _places(sizes):
-    """Place of the first row of each part in the whole table."""
-    firsts = list(accumulate(sizes, initial=0))
-    if firsts[-1] >= 2**31:
-        raise ValueError(f"the table has {firsts[-1]:,} rows, and places end at 2,147,483,647: draw it in two tables")
-    return firsts[:-1]
+    first: list[int | None] = [*places([size for size, _ in looks])]
+    return first
 
 
 def _look(labels):
