@@ -43,7 +43,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@"$(PY)" tools/check_python.py || { echo "$(VENV) holds a wrong Python: run make clean-all first."; exit 1; }
 	@echo "Installing the packages of constraints.txt into $(VENV) (some minutes the first time)"
 	@start=$$(date +%s); \
-	"$(PY)" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[book,lint,test]" || { \
+	"$(PY)" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[book,dask,lint,test]" || { \
 		echo "pip could not install the packages; its message is above."; exit 1; }; \
 	echo "Environment ready in $$(( $$(date +%s) - start )) s"
 	@touch $(STAMP)

@@ -171,6 +171,12 @@ def from_polars(table):
     return table.to_list() if polars is not None and isinstance(table, polars.Series) else table
 
 
+def is_dask(table: object) -> bool:
+    """Say whether a table is one of Dask, which is not imported for the question."""
+    dask = sys.modules.get("dask")
+    return dask is not None and bool(dask.is_dask_collection(table))
+
+
 def _labels(table, names):
     """Column labels of a pandas table; None where columns go by their position."""
     labels = table.axes[-1].tolist() if isinstance(table, pd.DataFrame | pd.Series) else None

@@ -275,6 +275,18 @@ class VAE(keras.Model):
         loss = NegativeBound()(parts[0], parts[0], sample_weight)
         return loss + super().compute_loss(x, y, y_pred, sample_weight, training) if self.losses else loss
 
+    def train_step(self, data):
+        return self._for_workers(super().train_step(data))
+
+    def test_step(self, data):
+        return self._for_workers(super().test_step(data))
+
+    def _for_workers(self, logs):
+        """Give logs the axis along which Keras 3 averages those of several workers; its own have none, and it fails."""
+        strategy = self.distribute_strategy
+        several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and strategy.num_replicas_in_sync > 1
+        return {name: value[None] for name, value in logs.items()} if several else logs
+
     def adapt(self, x: Table) -> None:
         """Take the units of the columns (and their names, from a DataFrame) from ``x`` (n, d)."""
         rows = self._rows(x)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from . import loop
 from . import model as models
 from .draws import ConditionalDraws, SamplingWarning, diagnose
-from .evidence import Evidence, check_evidence, column_index, column_label
+from .evidence import Evidence, check_evidence, column_index, column_label, is_dask
 from .samplers import Auto, Laplace, Plan, Sampler, as_sampler
 
 _MAX_RESULT_BYTES = 16 * 2**30
@@ -51,7 +51,7 @@ def sample_conditional(
         ``decode`` and ``likelihood``.
     observed : mapping, array or table
         ``{column: value}`` by index or name; or a row (d,) or table (n, d) with NaN in the holes.
-        An empty dict asks for joint draws.
+        An empty dict asks for joint draws. Or a table (n, d) of Dask, drawn part by part.
     num_samples : int
         Draws per row, s.
     method : str, Sampler or Auto
@@ -81,7 +81,8 @@ def sample_conditional(
     Returns
     -------
     ConditionalDraws
-        ``values`` is (s, d), or (n, s, d) for a table, in data units.
+        ``values`` is (s, d), or (n, s, d) for a table, in data units. Of a Dask table, only these values:
+        a Dask array (n, s, d), with the bits that the table in memory gets with ``row_numbers=range(n)``.
 
     Raises
     ------
@@ -101,6 +102,19 @@ def sample_conditional(
     began = time.perf_counter()
     sampler = as_sampler(method)
     settings = {"num_chains": num_chains, "warmup": warmup, "thin": thin, "num_steps": num_steps}
+    if is_dask(observed):
+        from .parts import conditionals
+
+        lazily: dict[str, Any] = {
+            "mask": mask,
+            "start": start,
+            "row_numbers": row_numbers,
+            "max_memory": max_memory,
+            "method": sampler,
+        }
+        lazily |= {"progress": False, **settings}
+        drawn: Any = conditionals(sample_conditional, model, observed, num_samples, seed, lazily)
+        return drawn
     if isinstance(sampler, Sampler):
         sampler = _configured(sampler, **settings)
     elif given := [name for name, value in settings.items() if value is not None]:

@@ -170,7 +170,7 @@ def test_no_loose_ends():
 
 
 # The house: an import runs down this list only, and the core never sees a wing.
-CORE = ["sampling", "draws", "loop", "samplers", "model", "evidence", "likelihoods", "seeds"]
+CORE = ["sampling", "parts", "draws", "loop", "samplers", "model", "evidence", "likelihoods", "seeds"]
 WINGS = {  # wings that a room may look into, beside the core
     "truth": [],
     "recipes": ["truth"],

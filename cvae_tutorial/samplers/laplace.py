@@ -14,7 +14,7 @@ from .mixture import Mixture, inverse_of
 from .proposal import FromMixture
 
 _STEP = 1e-2  # of the differences by which the decoder is differentiated, in prior standard deviations
-_FEWEST = 12 * AT_ONCE  # climbs that go on together: as many as sixteen rows have, by default
+_FEWEST = 12 * AT_ONCE  # climbs that go on together
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,8 @@ class Laplace(FromMixture):
         def ascend(number, climbed, arrived, *state):
             climbing = tf.where(~arrived[:, 0])[:, 0]
             # In sixteens, and not in a small matrix, so that the climbs beside one change no rounding.
-            size = tf.maximum(tf.size(climbing), tf.minimum(total, _FEWEST))
-            size += -size % AT_ONCE
-            climbing = tf.concat([climbing, tf.repeat(climbing[:1], size - tf.size(climbing))], 0)
+            size = tf.maximum(tf.size(climbing), _FEWEST)
+            climbing = tf.concat([climbing, tf.repeat(climbing[:1], size + -size % AT_ONCE - tf.size(climbing))], 0)
             z, damping, gamma, gradient, precision = (tf.gather(a, climbing) for a in state)
             diagonal = tf.linalg.diag_part(precision)
             damped = tf.linalg.set_diag(precision, diagonal * (1.0 + damping[..., None]))

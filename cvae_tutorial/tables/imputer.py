@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain, cycle, islice, repeat
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, overload
 
 import keras
 import numpy as np
@@ -25,7 +25,7 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..draws import SamplingWarning, diagnose
-from ..evidence import column_label, from_polars, to_array
+from ..evidence import column_label, from_polars, is_dask, to_array
 from ..likelihoods import Categorical, Columns, Likelihood, Normal
 from ..model import VAE
 from ..samplers import METHODS, Auto, Laplace, Sampler, as_sampler
@@ -44,6 +44,18 @@ Table: TypeAlias = ArrayLike | pd.DataFrame
 Bound: TypeAlias = float | Mapping[Hashable, float] | None
 Filled: TypeAlias = NDArray | pd.DataFrame
 RandomState: TypeAlias = int | np.random.RandomState | None
+
+
+class DaskFrame(Protocol):
+    """What a type checker sees of a Dask DataFrame, which need not be installed."""
+
+    @property
+    def npartitions(self) -> int:
+        """Number of parts."""
+        ...
+
+    def compute(self) -> Any:
+        """Bring it into memory."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)  # its constructor alone: scikit-learn does the rest
@@ -189,12 +201,27 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self.vaes_[0] if self.vaes_ else None
 
-    def transform(self, X: Table) -> Filled:
-        """Fill the holes of ``X`` (n, d) as ``strategy`` says; observed cells stay what they are."""
+    @overload
+    def transform(self, X: DaskFrame) -> Any: ...
+    @overload
+    def transform(self, X: Table) -> Filled: ...
+    def transform(self, X: Any) -> Any:
+        """Fill the holes of ``X`` (n, d) as ``strategy`` says; observed cells stay what they are.
+
+        Of a Dask DataFrame, lazily and part by part, with the bits that it would get in memory.
+        """
+        if is_dask(X):
+            from . import dask as lazy
+
+            return lazy.impute(self, X, "transform", 1)[0]
         mean = self.strategy == "mean"
         return next(self._tables(X, self.num_draws if mean else 1, mean))
 
-    def sample_imputations(self, X: Table, m: int = 5, random_state: RandomState = None) -> list[Filled]:
+    @overload
+    def sample_imputations(self, X: DaskFrame, m: int = 5, random_state: RandomState = None) -> list[Any]: ...
+    @overload
+    def sample_imputations(self, X: Table, m: int = 5, random_state: RandomState = None) -> list[Filled]: ...
+    def sample_imputations(self, X: Any, m: int = 5, random_state: RandomState = None) -> list[Any]:
         """Multiple imputation: ``m`` filled tables, each hole with a draw of its own in each.
 
         Draws vary as p(x_m | x_o) of the trained models does. The first tables are the same whatever
@@ -205,7 +232,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array or DataFrame (n, d)
-            Rows with holes.
+            Rows with holes. A Dask DataFrame gives Dask collections: compute them together.
         m : int
             Number of tables.
         random_state : int, RandomState instance or None
@@ -217,6 +244,10 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             What `transform` would return, ``m`` times.
         """
         check_scalar(m, "m", Integral, min_val=1)
+        if is_dask(X):
+            from . import dask as lazy
+
+            return lazy.impute(self, X, "sample_imputations", m, (m, random_state))
         return list(islice(self._tables(X, _POOL, False, random_state), m))
 
     def inverse_transform(self, X: Table) -> pd.DataFrame:
@@ -359,7 +390,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if isinstance(X, np.ma.MaskedArray):
             X = np.ma.filled(X.astype(float), np.nan)
         if hasattr(X, "collect") or hasattr(X, "compute"):
-            raise TypeError(f"{type(X).__name__} is no table in memory: call its collect() or compute() first")
+            what = f"{type(X).__name__} is no table in memory: call its collect() or compute() first"
+            raise TypeError(f"{what}, on a sample if it is large")
         if not hasattr(X, "columns"):
             X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False)
             if X.dtype.kind in "US" and (X == "nan").any() and self.missing_values != "nan":
@@ -676,6 +708,10 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                     what = f"{column_label(j, self.labels_)} holds integers too large for an array of floats"
                     raise ValueError(f"{what}: use set_output(transform='pandas')")
         return np.column_stack([numbers[:, self.kept_], missing[:, self.indicated_].astype(numbers.dtype)])
+
+
+# It minds set_output itself, and scikit-learn's wrapper would read a Dask table into memory.
+VAEImputer.transform = VAEImputer.transform.__wrapped__  # type: ignore
 
 
 class _Empty(TransformerMixin):
