@@ -22,6 +22,7 @@ from .seeds import RowSeed
 MAX_STEPS = 400  # of a method that goes on until it is ready
 STEPS = 5  # of these, between two looks at the clock
 PIECE = 2**23  # floats: independent chains are cut into pieces of this size, whatever the memory
+_FEWEST, _AS_POPULATIONS = 32, 8  # rows of a block of a part of a table: at the least, and of coupled members
 SEGMENT = 1e10  # floats: longer parts go through the compiled loop in segments
 
 
@@ -48,6 +49,7 @@ def run(
     start: np.ndarray | None = None,
     progress: bool = True,
     max_memory: float = 1.0,
+    is_part: bool = False,
 ) -> Result:
     """Draw ``num_samples`` completions of each of ``rows``.
 
@@ -68,6 +70,8 @@ def run(
         Show a bar when the run takes longer than two seconds.
     max_memory : float
         GiB that the tensors of one block of rows may take.
+    is_part : bool
+        Whether ``rows`` are a part of a table, cut anywhere: then no block is small, or of another shape.
 
     Raises
     ------
@@ -83,9 +87,11 @@ def run(
         piece = max(1, int(PIECE / floats))
         piece -= piece % AT_ONCE if piece > AT_ONCE else 0
     # A processor computes many numbers at once and the last few of a tensor one by one, which rounds
-    # otherwise. Rows are cut where that makes no difference, and draws decoded in sixteens.
+    # otherwise, and it multiplies small matrices in another order. Rows are cut where that makes no difference,
+    # and draws decoded in sixteens; blocks of a part of a table are filled up with copies of their last row.
     together = math.gcd(piece, plan.num_chains) * math.gcd(plan.num_encoders, plan.num_encoders + plan.num_prior)
-    unit = min(AT_ONCE // math.gcd(AT_ONCE, together), len(rows))
+    unit = AT_ONCE // math.gcd(AT_ONCE, together)
+    unit = unit if is_part else min(unit, len(rows))
     needed = 4 * unit * piece * floats / 2**30
     if needed > max_memory:
         raise ValueError(
@@ -93,7 +99,11 @@ def run(
             f"{max_memory:.2g}: raise max_memory to {math.ceil(needed * 100) / 100:g}"
             + (", or lower num_chains" if sampler.coupled else "")
         )
-    blocks = cut(len(rows), unit * int(max_memory / needed))
+    most = unit * int(max_memory / needed)
+    if sampler.coupled and is_part:  # its rounding hangs on the number of populations, whatever their size
+        most = min(_AS_POPULATIONS, most)
+    blocks = cut(len(rows), most)
+    least = most if sampler.coupled else min(_FEWEST, most)
     pieces = [plan._replace(num_chains=n) for n in sizes(plan.num_chains, piece)]
     # A long run goes through the compiled loop in segments, so that it can show its progress.
     work = blocks[0].stop * piece * plan.num_steps * floats
@@ -103,15 +113,20 @@ def run(
     pair = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)
     parts = []
     for block in blocks:
-        table = (tf.constant(values[block]), tf.constant(known[block]), tf.constant(numbers[block], "int32"))
-        own, kept, first = None if start is None else start[block if len(start) > 1 else slice(1)], [], 0
+        size = block.stop - block.start
+        filled_up = max(size + -size % unit, least) if is_part else size
+        take = np.minimum(np.arange(block.start, block.start + filled_up), block.stop - 1)
+        table = (tf.constant(values[take]), tf.constant(known[take]), tf.constant(numbers[take], "int32"))
+        own, kept, first = None if start is None else start[take if len(start) > 1 else slice(1)], [], 0
         for number, part in enumerate(pieces):
             begin, last = None, first + part.num_chains * part.num_encoders
             if own is not None:
-                begin = tf.constant(np.repeat(own[:, first:last], len(values[block]) // len(own), 0), "float32")
+                begin = tf.constant(np.repeat(own[:, first:last], filled_up // len(own), 0), "float32")
             kept.append(functions.chains(table, (pair, number), part, begin, segments, bar))
             first = last
-        parts.append(functions.finish(table, (pair, len(pieces)), kept, num_samples))
+        part = functions.finish(table, (pair, len(pieces)), kept, num_samples)
+        spent = part[-1] * size // filled_up  # copies are not counted
+        parts.append((*(None if a is None else a[:size] for a in part[:-1]), spent))
     bar.end()
     draws, acceptance, chains, log_weights, arrived, calls = zip(*parts, strict=True)
     encoder_calls, decoder_calls = np.sum(calls, axis=0).astype(int).tolist()

@@ -136,7 +136,18 @@ def sample_conditional(
     values = np.repeat(evidence.values[:, None], num_samples, axis=1)
     numbers = _row_numbers(row_numbers, num_rows)
     model_range, knows_fisher = _probe(model)
-    run = _Run(model, evidence, numbers, num_samples, int(seed), start, progress, float(max_memory), model_range)
+    run = _Run(
+        model,
+        evidence,
+        numbers,
+        num_samples,
+        int(seed),
+        start,
+        progress,
+        float(max_memory),
+        model_range,
+        row_numbers is not None,
+    )
     if isinstance(sampler, Sampler):
         draws = run.draw(sampler, holes, values)
     else:
@@ -162,6 +173,7 @@ class _Run:
     progress: bool
     max_memory: float
     model_range: np.ndarray
+    is_part: bool
 
     def draw(self, sampler: Sampler, rows: np.ndarray, values: np.ndarray) -> ConditionalDraws:
         """Draw completions of ``rows`` by one method, into ``values`` (n, s, d)."""
@@ -181,7 +193,7 @@ class _Run:
             order = np.argsort(self.numbers[rows])
             rows, begin = rows[order], begin if begin is None or len(begin) == 1 else begin[order]
             numbers = self.numbers[rows]
-            run = evidence, rows, numbers, self.seed, begin, self.progress, self.max_memory
+            run = evidence, rows, numbers, self.seed, begin, self.progress, self.max_memory, self.is_part
             result = loop.run(self.model, sampler, self.num_samples, *run)
             values[rows] = np.where(evidence.observed[rows, None], evidence.values[rows, None], result.draws)
             acceptance[rows], arrived[rows] = result.acceptance, result.arrived

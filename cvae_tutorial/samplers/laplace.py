@@ -77,13 +77,15 @@ class Laplace(FromMixture):
         num_starts = self.num_components
         reads_holes = getattr(target.model, "reads_mask", False)
         num_encoders = num_starts // 2
+        guessed = 0 if reads_holes else num_encoders + -num_encoders % AT_ONCE  # decoded, then encoded
         z = of_prior.normal((num_starts, target.latent_dim))
         if num_encoders:
-            loc, scale = target.encode(target.holes if reads_holes else target.guess(num_encoders, of_encoders))
+            # In sixteens, as the climbs below.
+            x = tf.repeat(target.holes, AT_ONCE, 1) if reads_holes else target.guess(guessed, of_encoders)
+            loc, scale = (a[:, :1] if reads_holes else a[:, :num_encoders] for a in target.encode(x))
             z = tf.concat([loc + scale * z[:, :num_encoders], z[:, num_encoders:]], 1)
         z = tf.ensure_shape(z, (None, num_starts, target.latent_dim))
         mixture, calls = self.climb(target, z)
-        guessed = 0 if reads_holes else num_encoders  # decoded, then encoded
         return mixture, tf.stack([min(1, num_encoders) if reads_holes else guessed, guessed + calls])
 
     def climb(self, target, z):
