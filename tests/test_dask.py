@@ -1,5 +1,8 @@
 """Tables of Dask: whatever the parts and wherever they are drawn, the bits are those of the table in memory."""
 
+import json
+import os
+import socket
 import subprocess
 import sys
 
@@ -154,3 +157,48 @@ def test_one_worker_alone_trains_as_ever():
     rows = ct.two_ridges().sample(64, seed=0)
     history = vae.fit(rows, epochs=1, batch_size=32, validation_data=rows, verbose=0).history
     assert all(isinstance(value, float) for values in history.values() for value in values)
+
+
+WORKER = """
+import json, os, sys
+index, *ports = sys.argv[1:]
+cluster = {"worker": ["127.0.0.1:" + port for port in ports]}
+os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": int(index)}})
+import cvae_tutorial as ct
+import keras
+import tensorflow as tf
+
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+rows = ct.two_ridges().sample(400, seed=0).astype("float32")
+with strategy.scope():
+    vae = ct.VAE(2, 2, hidden=(8,), seed=0)
+    vae.compile(keras.optimizers.Adam(1e-3))
+history = vae.fit(rows, epochs=2, batch_size=100, validation_data=rows[:100], verbose=0).history
+print(json.dumps([strategy.num_replicas_in_sync, history, sum(float(abs(w).sum()) for w in vae.get_weights())]))
+"""
+
+
+@pytest.mark.slow
+def test_two_tensorflow_workers_train_one_model():
+    """By Keras's own fit, which fails with numbers as logs: see `VAE._for_workers`."""
+    sockets = [socket.socket() for _ in range(2)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [str(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(index), *ports],
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    said = [worker.communicate(timeout=200) for worker in workers]
+    (count, history, weights), other = (json.loads(out.splitlines()[-1]) for out, _ in said)
+    assert other == [count, history, weights] and count == 2
+    assert np.isfinite(weights) and history["bound"][1] > history["bound"][0]
+    assert set(history) >= {"bound", "kl", "val_bound", "val_kl"}
