@@ -543,3 +543,5 @@ def test_unknown_categories_are_refused_or_left_as_they_came():
     assert np.isfinite(imputer.score(new))
     with pytest.raises(ValueError, match="handle_unknown must be"):
         quick(handle_unknown="drop").fit(frame)
+    with pytest.raises(TypeError, match="missing_values is one value, .* got \\[-1, -9\\]"):
+        quick(missing_values=[-1, -9]).fit(np.zeros((5, 2)))

@@ -374,6 +374,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"strategy must be 'mean' or 'sample', got {self.strategy!r}")
         if self.handle_unknown not in ("error", "ignore"):
             raise ValueError(f"handle_unknown must be 'error' or 'ignore', got {self.handle_unknown!r}")
+        if not pd.api.types.is_scalar(self.missing_values):
+            raise TypeError(f"missing_values is one value, such as -1 or 'unknown', got {self.missing_values!r}")
         for name in ("num_draws", "max_iter", "batch_size", "patience", "num_models"):
             check_scalar(getattr(self, name), name, Integral, min_val=1)
         if self.latent_dim is not None:
