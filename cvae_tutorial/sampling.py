@@ -216,11 +216,13 @@ class _Run:
         for sampler, seed in zip([*tries, method.then], seeds, strict=True):
             if len(rows):
                 run = replace(self, evidence=self.evidence.take(rows), numbers=self.numbers[rows], seed=seed)
-                part = run.draw(sampler, np.arange(len(rows)), values[rows])
+                own = values if len(rows) == len(values) else values[rows]  # the whole table is not copied
+                part = run.draw(sampler, np.arange(len(rows)), own)
                 calls += part.encoder_calls, part.decoder_calls
                 kept = np.ones(len(rows), bool) if sampler is method.then else _sound(part)
-                parts.append((rows[kept], part.take(np.flatnonzero(kept))))
-                values[rows[kept]] = parts[-1][1].values
+                parts.append((rows[kept], part if kept.all() else part.take(np.flatnonzero(kept))))
+                if own is not values:
+                    values[rows[kept]] = parts[-1][1].values
                 rows = rows[~kept]
         acceptance, arrived = np.full(len(values), np.nan), np.ones(len(values), bool)
         for done, part in parts:

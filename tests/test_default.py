@@ -4,8 +4,10 @@ import copy
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
+from scipy import stats
 from scipy.special import logsumexp
 
 import cvae_tutorial as ct
@@ -325,3 +327,41 @@ def test_power_the_default_with_weights_that_forget_the_prior(monkeypatch):
     monkeypatch.setattr(Target, "log_gamma", lambda self, z, parameters: self.log_likelihood(parameters))
     ratio = silent_errors("fold")
     assert len(ratio) and not is_right(ratio)
+
+
+# ---------------------------------------------------------------- calibration
+
+
+def test_one_draw_of_each_row_has_the_exact_distribution():
+    """Ten latents, fifteen columns, any of them missing: the draw's exact conditional probability is uniform."""
+    rng = np.random.default_rng(0)
+    loadings = rng.normal(size=(15, 10))
+    model = ct.exact.LinearGaussian(loadings, np.zeros(15), 0.5)
+    x = rng.normal(size=(4_000, 10)) @ loadings.T + 0.5 * rng.normal(size=(4_000, 15))
+    missing = rng.random(x.shape) < 0.5
+    missing[np.arange(4_000), np.arange(4_000) % 15] = True  # the column that is looked at
+    values = draw(model, np.where(missing, NAN, x), 1).values[:, 0]
+    covariance = loadings @ loadings.T + 0.25 * np.eye(15)
+    places = np.empty(4_000)
+    for i, (row, known) in enumerate(zip(x, ~missing, strict=True)):
+        j = i % 15
+        gain = covariance[j, known] @ np.linalg.inv(covariance[np.ix_(known, known)])
+        variance = covariance[j, j] - gain @ covariance[known, j]
+        places[i] = stats.norm.cdf((values[i, j] - gain @ row[known]) / math.sqrt(variance))
+    assert stats.kstest(places, "uniform").pvalue > 0.01
+
+
+def test_penguins_have_uniform_ranks_among_their_draws():
+    """Rows drawn from the model, numbers and categories: what was hidden has any rank with equal probability."""
+    vae, rng, num_draws = ct.load_vae("penguins"), np.random.default_rng(1), 9
+    x = np.asarray(vae.sample(1_000, seed=5))
+    names = vae.feature_names
+    frame = pd.DataFrame({name: vae.likelihood.kind(j).decode(x[:, j]) for j, name in enumerate(names)})
+    missing = rng.random(x.shape) < 0.4
+    values = draw(vae, frame.where(~missing), num_draws).values
+    for j, name in enumerate(names):
+        hidden = missing[:, j]
+        truth, drawn = x[hidden, j][:, None], values[hidden][:, :, j]
+        rank = (drawn < truth).sum(1) + rng.integers((drawn == truth).sum(1) + 1)  # ties at random
+        counts = np.bincount(rank, minlength=num_draws + 1)
+        assert stats.chisquare(counts).pvalue > 0.01 / len(names), name
