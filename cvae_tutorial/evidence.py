@@ -89,9 +89,9 @@ def check_evidence(
         observed, mask = from_polars(observed), from_polars(mask)
         labels, cells = _labels(observed, names), _cells(observed)
     single = cells.ndim == 1
-    cells = cells[None] if single else cells
-    if cells.ndim != 2:
+    if cells.ndim not in (1, 2):
         raise ValueError(f"a row (d,) or a table (n, d) is needed, got {cells.ndim} axes")
+    cells = np.atleast_2d(cells)
     if labels is None and cells.shape[1] != num_features:
         raise ValueError(f"{cells.shape[1]} columns given, the model has {num_features}; mark missing cells with NaN")
     if not len(cells):

@@ -361,9 +361,9 @@ class Compiled:
 
     def finish(self, table, seed, pieces, num_samples):
         """Draws (n, s, d) of a block, acceptance (n,), kept chains, log weights, arrivals (n,), calls (2,)."""
-        kept, acceptance, spent, arrived = zip(*pieces, strict=True)
+        kept, accepted, spent, arrived = zip(*pieces, strict=True)
         kept = tf.nest.map_structure(lambda *parts: np.concatenate(parts, axis=2), *kept)
-        acceptance = np.concatenate(acceptance, axis=1).mean(axis=1)
+        acceptance = np.concatenate(accepted, axis=1).mean(axis=1)
         z = chains = log_weights = None
         num_decoded = -(-num_samples // AT_ONCE) * AT_ONCE
         if isinstance(self.kernel, Weighted | Population):
@@ -386,5 +386,5 @@ class Compiled:
             chains = self.call("complete", table, (seed[0], seed[1] + 1), z).numpy().reshape(shape)
             chains = np.swapaxes(chains, 1, 2).reshape(len(z), shape[2], -1, shape[-1])
             num_decoded += z.shape[1]
-        spent = np.sum(spent, axis=0) + [0, len(table[2]) * num_decoded]
-        return draws, acceptance, chains, log_weights, np.all(arrived, axis=0), spent
+        calls = np.sum(spent, axis=0) + [0, len(table[2]) * num_decoded]
+        return draws, acceptance, chains, log_weights, np.all(arrived, axis=0), calls
